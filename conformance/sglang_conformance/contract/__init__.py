@@ -1,0 +1,1 @@
+"""What one SGLang release demands of a platform, as data."""
