@@ -1,0 +1,136 @@
+"""``sglang.srt.utils.common``: the helpers through which SGLang's core asks the platform.
+
+Only what an out-of-tree platform or the bare SRTPlatform meets is here; what SGLang does for its built-in devices
+raises NotCovered. Facts: SGLang 0.5.11 and 0.5.23, srt/utils/common.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sglang_reference._errors import not_covered
+
+from .. import platforms
+from .._contract import TABLE, since
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "get_available_gpu_memory",
+    "get_compiler_backend",
+    "get_device_memory_capacity",
+    "is_pin_memory_available",
+    "support_triton",
+]
+
+_GIB = 1 << 30
+_MIB = 1 << 20
+_OWN_BRANCH = frozenset({"cuda", "xpu", "hpu", "cpu", "npu", "musa", "mps"})
+_WITHOUT_TRITON = ("torch_native", "intel_amx")
+
+
+def _platform() -> Any:
+    return platforms.current_platform
+
+
+def get_available_gpu_memory(
+    device: str,
+    gpu_id: int,
+    distributed: bool = False,
+    empty_cache: bool = True,
+    cpu_group: torch.distributed.ProcessGroup | None = None,
+) -> float:
+    """Free memory in GiB: the platform's total of device ``gpu_id`` less its usage, which is asked without a device.
+
+    With ``distributed``, the least of all ranks of ``cpu_group``. Raises ValueError for a device that is neither built
+    in nor an out-of-tree platform's; NotCovered for a built-in one.
+    """
+    if device in _OWN_BRANCH:
+        raise not_covered(f"sglang.srt.utils.common.get_available_gpu_memory for {device}")
+    platform = _platform()
+    if not platform.is_out_of_tree():
+        raise ValueError(
+            f"{device!r} is no device that SGLang knows, and the platform {platform!r} is not out-of-tree; "
+            "install the device's plugin, and let its platform have _enum = PlatformEnum.OOT"
+        )
+    free = platform.get_device_total_memory(gpu_id) - platform.get_current_memory_usage()
+    if distributed:
+        import torch
+
+        least = torch.tensor(free, dtype=torch.float32)
+        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN, group=cpu_group)
+        free = least.item()
+    return float(free / _GIB)
+
+
+def get_device_memory_capacity(device: str | None = None) -> float | None:
+    """The first device's memory in MiB, as an out-of-tree platform gives it; None where that is nothing.
+
+    None, too, for a device that SGLang does not know; NotCovered for a built-in one.
+    """
+    platform = _platform()
+    if platform.is_out_of_tree():
+        total = platform.get_device_total_memory()
+        return total / _MIB if total else None
+    import torch
+
+    if device in _OWN_BRANCH or torch.cuda.is_available():
+        raise not_covered(f"sglang.srt.utils.common.get_device_memory_capacity for {device}")
+    return None
+
+
+def is_pin_memory_available(device: torch.device | str | None = None) -> bool:
+    """Whether host memory can be pinned for ``device``: the platform's answer, from 0.5.16 on; before, torch.cuda's.
+
+    Confidential computing on NVIDIA devices, which forbids it in SGLang, is not looked for.
+    """
+    if since("0.5.16"):
+        answer: bool = _platform().is_pin_memory_available(device)
+        return answer
+    import torch
+
+    return torch.cuda.is_available() and (device is None or str(device) != "cpu")
+
+
+def get_compiler_backend(mode: str | None = None) -> str:
+    """The torch.compile backend: an out-of-tree platform's own, else ``inductor``; NotCovered on built-in devices."""
+    platform = _platform()
+    if platform.is_out_of_tree():
+        backend: str = platform.get_compile_backend(mode)
+        return backend
+    import torch
+
+    for name in ("mps", "hpu", "npu"):
+        module = getattr(torch, name, None)
+        if module is not None and module.is_available():
+            raise not_covered(f"sglang.srt.utils.common.get_compiler_backend for {name}")
+    return "inductor"
+
+
+def support_triton(backend: str) -> bool:
+    """Whether Triton kernels can serve the attention ``backend``, and the platform too where it declares that."""
+    if TABLE["capabilities"] and not _platform().capabilities.supports_triton:
+        return False
+    return backend not in _WITHOUT_TRITON
+
+
+if since("0.5.23"):
+    # As in SGLang 0.5.23, importing this module resolves the platform, and these functions keep the one found then.
+    from ..platforms import current_platform
+
+    __all__ += ["current_platform", "is_device_stream_capturing"]
+
+    def _platform() -> Any:
+        return current_platform
+
+    def is_device_stream_capturing(device: torch.device) -> bool:
+        """Whether the current stream of ``device`` is in graph capture; False where the platform captures none."""
+        import torch
+
+        if device.type == "cpu" or device.type != current_platform.device_type:
+            return False
+        if not current_platform.capabilities.graph_capture:
+            return False
+        capturing: bool = torch.get_device_module(device).is_current_stream_capturing()
+        return capturing
