@@ -1,0 +1,38 @@
+"""Hooks into SGLang, for what its platform interface does not reach in every release.
+
+A hook is the last resort: it depends on a name in SGLang's code that may move. This one says when it can go.
+"""
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+BACKEND_OF_DEVICE = "sglang.srt.distributed.parallel_state.get_default_distributed_backend"
+
+
+def register() -> None:
+    """Register the hooks. The entry point of group ``sglang.srt.plugins``, run in every SGLang process.
+
+    It only registers: SGLang applies the hooks itself, once all plugins have had their turn.
+    """
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)
+
+
+def backend_of_device(original: Callable[..., str], device: str, *args: Any, **kwargs: Any) -> str:
+    """Answer for our device, and leave every other to SGLang.
+
+    Up to 0.5.13 SGLang has a fixed table of devices and gives the unknown ones gloo, which cannot carry device
+    tensors. From 0.5.14 on it asks the platform and gets the same answer, so the hook can go once those are gone.
+    """
+    if device != "sim":
+        return original(device, *args, **kwargs)
+    from sglang_simulated import device as torch_device
+    from sglang_simulated import distributed
+
+    torch_device.register()
+    distributed.register()
+    return distributed.BACKEND_STRING

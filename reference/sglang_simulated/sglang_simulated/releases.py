@@ -1,0 +1,85 @@
+"""Where SGLang's releases differ: the one place in this plugin that looks at which one is running.
+
+The contract changed at 0.5.22. Until then a platform declared its abilities by methods and named its KV pools by one
+method each; since then it declares a ``PlatformCapabilities`` and has ``get_kv_pool_cls(kind=...)``. Each release gets
+only the names it reads: SGLang 0.5.22 and later warn about the old ones, and never read the old flags. Everything
+else in this plugin is the same for all releases from 0.5.11 on.
+"""
+# SGLang is whatever host runs the plugin, and absent where it is type-checked.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from sglang.srt.platforms.interface import PlatformCapabilities
+except ImportError:  # before 0.5.22
+    PlatformCapabilities = None
+
+
+class _DeclaresCapabilities:
+    """For SGLang 0.5.22 and later."""
+
+    # Only what is true: SGLang picks its code paths from this and does not ask again. No Triton kernels, no PyNccl.
+    capabilities: Any = PlatformCapabilities(graph_capture=True) if PlatformCapabilities else None
+
+    def get_kv_pool_cls(self, *, kind: str) -> type | None:
+        """None: SGLang's own pools allocate on the device they are given, which is right for any torch device."""
+        return None
+
+    def get_paged_allocator_cls(self) -> type | None:
+        """None: SGLang's own allocator, which does without Triton where the capabilities say so."""
+        return None
+
+
+class _AnswersFlags:
+    """For SGLang 0.5.11 to 0.5.21, where the base class's factories raise instead of meaning "SGLang's own".
+
+    So SGLang's own classes are named here, imported only when asked for: those modules load much of the server.
+    """
+
+    def support_cuda_graph(self) -> bool:
+        """Whether graphs can be captured, whatever the device: SGLang then asks for the graph runner."""
+        return True
+
+    def support_piecewise_cuda_graph(self) -> bool:
+        """Whether prefill can be captured in pieces; not here."""
+        return False
+
+    def supports_fp8(self) -> bool:
+        """Whether there are FP8 kernels; not here."""
+        return False
+
+    def get_mha_kv_pool_cls(self) -> type:
+        """SGLang's pool for multi-head attention."""
+        return _memory_pool("MHATokenToKVPool")
+
+    def get_mla_kv_pool_cls(self) -> type:
+        """SGLang's pool for multi-head latent attention."""
+        return _memory_pool("MLATokenToKVPool")
+
+    def get_nsa_kv_pool_cls(self) -> type:
+        """SGLang's pool for sparse attention, as 0.5.11 and 0.5.12 call it."""
+        return _memory_pool("NSATokenToKVPool")
+
+    def get_dsa_kv_pool_cls(self) -> type:
+        """The same pool, as SGLang calls it from 0.5.13 on."""
+        return _memory_pool("DSATokenToKVPool")
+
+    def get_paged_allocator_cls(self) -> type:
+        """SGLang's allocator of pages."""
+        from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator
+
+        allocator: type = PagedTokenToKVPoolAllocator
+        return allocator
+
+
+def _memory_pool(name: str) -> type:
+    from sglang.srt.mem_cache import memory_pool
+
+    pool: type = getattr(memory_pool, name)
+    return pool
+
+
+ReleaseHooks: Any = _AnswersFlags if PlatformCapabilities is None else _DeclaresCapabilities
