@@ -1,0 +1,139 @@
+"""The closing summary of a run: one screen that says where it stands and what to mend first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..requirements.model import Requirement
+from .model import OUTCOMES, Certificate, Outcome, Verdict
+from .text import Line, Role, aligned, cut, failure_lines, one_line, whole
+from .verdict import PROVISIONAL, decides
+
+_ROLES: Mapping[str, Role] = {"conformant": "good", "not-conformant": "bad", "incomplete": "warning"}
+_BLANK = Line("")
+_LABEL = 12
+
+
+def summary(
+    certificate: Certificate,
+    requirements: Iterable[Requirement],
+    *,
+    record: str,
+    width: int = 100,
+    height: int = 24,
+) -> list[Line]:
+    """The summary as at most ``height`` lines of at most ``width`` columns; below 40 by 18 it takes 40 by 18.
+
+    Who was judged; a line for each profile; the first failure to mend, in full as far as it fits; the other failing
+    requirements; then what is blocked, warnings, why a run cannot certify, and ``record``, where it all is. Of the
+    failures that decide, the one that blocks most comes first. Only lines of the role ``copy`` may be wider.
+    """
+    width, height = max(width, 40), max(height, 18)
+    by_id = {requirement.id: requirement for requirement in requirements}
+    top = [_subject(certificate, width), *_profiles(certificate, width, most=height // 4)]
+    bottom = _facts(certificate, record, width)
+    middle = _mend(certificate, by_id, width, height - len(top) - len(bottom) - 2)
+    return [*top, _BLANK, *([*middle, _BLANK] if middle else []), *bottom]
+
+
+def _subject(certificate: Certificate, width: int) -> Line:
+    run = certificate.run
+    who = f"{run.platform.name} {run.platform.version}".strip()
+    if run.platform.distribution not in ("", run.platform.name):
+        who += f" ({run.platform.distribution})"
+    host = f"{run.host.kind} host"
+    if run.host.kind == "installed":
+        host += f" {run.host.sglang}"
+    return Line(cut(f"{who} · {host} · contract {run.contract}", width), "heading")
+
+
+def _profiles(certificate: Certificate, width: int, most: int) -> list[Line]:
+    verdicts = certificate.profiles
+    if len(verdicts) > most:
+        left = len(verdicts) - most + 1
+        rest = Line(f"… and {left} more profiles", "quiet")
+        return [*_profiles_of(verdicts[: most - 1], width), rest]
+    return _profiles_of(verdicts, width)
+
+
+def _profiles_of(verdicts: Sequence[Verdict], width: int) -> list[Line]:
+    names = max((len(one_line(v.profile)) for v in verdicts), default=0)
+    required = max((len(str(v.required)) for v in verdicts), default=0)
+    return [
+        Line(
+            aligned(
+                f"{one_line(v.profile):<{names}}  {v.verdict:<14}  {v.required:>{required}} required: ",
+                ", ".join(f"{v.counts[name]} {name}" for name in OUTCOMES if v.counts[name]) or "none",
+                width,
+            ),
+            _ROLES[v.verdict],
+        )
+        for v in verdicts
+    ]
+
+
+def _mend(certificate: Certificate, by_id: Mapping[str, Requirement], width: int, room: int) -> list[Line]:
+    """What to mend first; without a failure, what was not judged. At most ``room`` lines."""
+    blocked = Counter(o.cause for o in certificate.outcomes if o.cause)
+    failing = [o for o in certificate.outcomes if decides(o) and o.outcome == "fail"]
+    failing.sort(key=lambda o: -blocked[o.requirement])
+    if not failing:
+        open_ = [o for o in certificate.outcomes if decides(o) and o.outcome in ("blocked", "not-run")]
+        return _listing("Not judged", open_, by_id, width, min(room, 6))
+    first, others = failing[0], failing[1:]
+    reserved = min(len(others), 4) + 2 if others else 0
+    full = failure_lines(by_id[first.requirement], first, width, max(room - reserved - 1, 4))
+    mend = [Line("Mend first", "heading"), *full]
+    more = _listing("Then", others, by_id, width, room - len(mend) - 1)
+    return [*mend, _BLANK, *more] if more else mend
+
+
+def _listing(
+    title: str, outcomes: Sequence[Outcome], by_id: Mapping[str, Requirement], width: int, room: int
+) -> list[Line]:
+    """A heading and a line for each outcome, the last one counting what has no room; nothing where none fits."""
+    if not outcomes or room < 2:
+        return []
+    shown = len(outcomes) if len(outcomes) < room else room - 2
+    lines = [Line(aligned(f"  {o.requirement}  ", _about(o, by_id[o.requirement]), width)) for o in outcomes[:shown]]
+    left = len(outcomes) - shown
+    if left:
+        lines.append(Line(f"  … and {left} more" if shown else f"  {left} requirements", "quiet"))
+    return [Line(title, "heading"), *lines]
+
+
+def _about(outcome: Outcome, requirement: Requirement) -> str:
+    unjudged = outcome.outcome in ("blocked", "not-run")
+    return f"{requirement.title} ({outcome.outcome}: {outcome.message})" if unjudged else requirement.title
+
+
+def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:
+    """The last lines: blocked by what, warnings, why it cannot certify, where the record is."""
+    blocked = Counter(o.cause for o in certificate.outcomes if o.outcome == "blocked")
+    by_root = [f"{count} {f'by {root}' if root else 'for other reasons'}" for root, count in blocked.most_common()]
+    total = f"{sum(blocked.values())}: " if len(by_root) > 1 else ""
+    return [
+        *_fact("blocked", total + ", ".join(by_root), width),
+        *_fact("warnings", _failing(certificate, "SHOULD"), width, "warning"),
+        *_fact("to come", _failing(certificate, PROVISIONAL), width),
+        *_fact("no verdict", _development(certificate), width, "warning"),
+        *_fact("record", record, width, "copy"),
+    ]
+
+
+def _fact(label: str, text: str, width: int, role: Role = "quiet") -> list[Line]:
+    if not one_line(text):
+        return []
+    left = f"{label:<{_LABEL}}"
+    return [Line(left + whole(text) if role == "copy" else aligned(left, text, width), role)]
+
+
+def _failing(certificate: Certificate, level: str) -> str:
+    names = [o.requirement for o in certificate.outcomes if o.level == level and o.outcome == "fail"]
+    return f"{len(names)}: {', '.join(names)}" if names else ""
+
+
+def _development(certificate: Certificate) -> str:
+    reasons = certificate.run.reasons
+    return f"development run: {'; '.join(reasons)}" if reasons else ""

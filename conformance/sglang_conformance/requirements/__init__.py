@@ -1,0 +1,1 @@
+"""The catalogue: every rule a platform must keep, as data."""
