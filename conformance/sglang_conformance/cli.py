@@ -1,0 +1,163 @@
+"""``sglang-conformance``: a thin face over the catalogue, the contract tables and the record of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from . import __version__
+from .certificate.record import RecordError
+from .certificate.verify import verify
+from .contract import tables
+from .contract.errors import ContractError
+from .contract.model import Contract, Member
+from .requirements import loader
+from .requirements.loader import CatalogueError
+from .requirements.model import Requirement
+
+_WIDTH = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 where what was asked for is not right, 2 for a wrong command."""
+    options = _parser().parse_args(arguments)
+    try:
+        lines = list(options.command(options))
+    except (CatalogueError, ContractError, RecordError, KeyError, OSError) as error:
+        print(f"sglang-conformance: {_text(error)}", file=sys.stderr)
+        return 1
+    try:
+        print("\n".join(lines))
+    except BrokenPipeError:  # the reader, a pager or head, has seen enough
+        sys.stderr.close()
+    return 1 if options.command is _verify and lines[-1] != _SOUND else 0
+
+
+_SOUND = "the record is sound"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sglang-conformance", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("requirements", help="list the requirements")
+    listing.add_argument("--contract", metavar="RELEASE", help="those that hold for this SGLang release")
+    listing.add_argument("--profile", metavar="NAME", help="those of one profile")
+    listing.set_defaults(command=_requirements)
+
+    explain = commands.add_parser("explain", help="say what a requirement demands, and why")
+    explain.add_argument("id", metavar="ID")
+    explain.set_defaults(command=_explain)
+
+    contract = commands.add_parser("contract", help="what an SGLang release demands, as data")
+    contracts = contract.add_subparsers(required=True, metavar="COMMAND")
+    contracts.add_parser("list", help="list the bundled releases").set_defaults(command=_releases)
+    show = contracts.add_parser("show", help="show a release's contract")
+    show.add_argument("release", metavar="RELEASE", nargs="?")
+    show.add_argument("--json", action="store_true", help="as the table itself")
+    show.set_defaults(command=_show)
+    extract = contracts.add_parser(
+        "extract", help="read the contract out of a wheel or a source tree, without importing it"
+    )
+    extract.add_argument("path", metavar="PATH", type=Path)
+    extract.set_defaults(command=_extract)
+
+    verifying = commands.add_parser("verify", help="check the record of a run: its digest, arithmetic and JUnit report")
+    verifying.add_argument("folder", metavar="DIR", type=Path)
+    verifying.set_defaults(command=_verify)
+    return parser
+
+
+def _requirements(options: argparse.Namespace) -> Iterator[str]:
+    catalogue = loader.load()
+    found = catalogue.requirements
+    if options.contract:
+        tables.load(options.contract)
+        names = {r.id for tree in (True, False) for r in _applying(catalogue, options.contract, in_tree=tree)}
+        found = tuple(r for r in found if r.id in names)
+    area = ""
+    for requirement in found:
+        if options.profile in (None, requirement.profile):
+            if requirement.area != area:
+                area = requirement.area
+                yield f"{catalogue.areas[area]}"
+            yield f"  {requirement.id}  {requirement.level:<6}  {requirement.profile:<11}  {requirement.title}"
+
+
+def _applying(catalogue: loader.Catalogue, release: str, *, in_tree: bool) -> tuple[Requirement, ...]:
+    profiles = {r.profile for r in catalogue.requirements}
+    return catalogue.applying(release, in_tree=in_tree, profiles=profiles)
+
+
+def _explain(options: argparse.Namespace) -> Iterator[str]:
+    requirement = loader.load().get(options.id.upper())
+    until = f", before {requirement.until}" if requirement.until else ""
+    yield f"{requirement.id}  {requirement.title}"
+    yield ""
+    yield from textwrap.wrap(requirement.text, _WIDTH)
+    yield ""
+    yield from textwrap.wrap(f"Why: {requirement.reason}", _WIDTH)
+    yield ""
+    yield f"level     {requirement.level}"
+    yield f"profile   {requirement.profile}"
+    yield f"platforms {requirement.scope}"
+    yield f"releases  from {requirement.since}{until}"
+    for label, values in (("members", requirement.members), ("stands on", requirement.depends)):
+        if values:
+            yield f"{label:<9} {', '.join(values)}"
+    for number, source in enumerate(requirement.sources):
+        yield f"{'' if number else 'sources':<9} {source}"
+
+
+def _releases(options: argparse.Namespace) -> Iterator[str]:
+    for release in tables.releases():
+        contract = tables.load(release)
+        yield f"{release}  {len(contract.members)} members, {len(contract.called())} of them used by SGLang's core"
+
+
+def _show(options: argparse.Namespace) -> Iterator[str]:
+    contract = tables.load(options.release or tables.newest())
+    if options.json:
+        yield json.dumps(contract.to_json(), indent=1)
+        return
+    yield f"SGLang {contract.release}"
+    yield f"  groups      {', '.join(contract.groups.values())}"
+    yield f"  enum        {', '.join(contract.platform_enum)}"
+    yield f"  detection   {', '.join(contract.detection) or 'none: the bare SRTPlatform'}"
+    yield f"  variables   {', '.join(variable.name for variable in contract.environment)}"
+    yield f"  backends    {_backends(contract)}"
+    yield f"  capabilities {', '.join(contract.capabilities) or 'none'}"
+    yield ""
+    for member in contract.members:
+        yield _member(member)
+
+
+def _backends(contract: Contract) -> str:
+    table = ", ".join(f"{device} {backend}" for device, backend in contract.backends.table.items())
+    return f"{table}; anything else {contract.backends.fallback}"
+
+
+def _member(member: Member) -> str:
+    uses = f"used {len(member.calls)} times, as in {member.calls[0]}" if member.calls else "not used by core"
+    return f"  {member.owner}.{member.name}{member.signature}\n      {uses}"
+
+
+def _extract(options: argparse.Namespace) -> Iterator[str]:
+    from .contract.extract import extract
+
+    yield tables.dump(extract(options.path)).rstrip("\n")
+
+
+def _verify(options: argparse.Namespace) -> Iterator[str]:
+    problems = verify(options.folder)
+    yield from problems
+    yield _SOUND if not problems else f"{len(problems)} problems"
+
+
+def _text(error: Exception) -> str:
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

@@ -1,0 +1,177 @@
+"""The warm side: a single-threaded process that forks probes on request.
+
+A request names a job, ``package.module:function``, called in the fork as ``function(probe, **arguments)``. What it
+returns goes back as JSON. With ``keep`` it returns ``(state, value)``: the fork keeps the state, sends the value, and
+from then on serves requests of its own.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .channel import Channel
+from .world import World
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a job is given: the state of the warm process it was forked from, and a way to say how far it is."""
+
+    state: Any
+    progress: Callable[[str], None]
+
+
+def serve(channel: Channel, state: Any) -> NoReturn:
+    """Answer requests until the other end closes, then end the process."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    running: set[int] = set()
+    while (received := channel.receive()) is not None:
+        request, descriptors = received
+        if request["do"] == "reap":
+            running.discard(request["pid"])
+            _, status = os.waitpid(request["pid"], 0)
+            channel.send({"status": os.waitstatus_to_exitcode(status), "orphans": _end_orphans(running)})
+            continue
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            _be_probe(request, descriptors, state, parent)
+        running.add(pid)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel.send({"pid": pid})
+    os._exit(0)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; ends it at once where the parent is gone already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _end_orphans(running: set[int]) -> int:
+    """Kill and reap what ended probes left behind (they fall to this process, the sub-reaper); return how many."""
+    ended = 0
+    # A killed orphan's own children fall to us in turn, so look until there is nothing new.
+    while orphans := [pid for pid in _children() if pid not in running]:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            ended += 1
+    return ended
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN: rely on the process group alone
+        return []
+
+
+def _be_probe(request: dict[str, Any], descriptors: list[int], state: Any, parent: int) -> NoReturn:
+    try:
+        os.setsid()
+        die_with_parent(parent)
+        results, output, *rest = descriptors
+        _redirect(output)
+        channel = Channel.from_descriptor(results)
+        kept = _answer(request, state, channel)
+        _flush()
+        if kept is not None and rest:
+            channel.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(1, 2)
+            serve(Channel.from_descriptor(rest[0]), kept[0])
+    except BaseException:
+        traceback.print_exc()
+        _flush()
+        os._exit(70)
+    os._exit(0)
+
+
+def _redirect(output: int) -> None:
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
+    os.close(devnull)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    # Kept open under a number of its own: vendor code may close or redirect 2.
+    faulthandler.register(signal.SIGUSR1, file=output, all_threads=True, chain=False)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _answer(request: dict[str, Any], state: Any, channel: Channel) -> tuple[Any] | None:
+    """Run the job and send what came of it; where the job made a new state to keep, return that."""
+    keep = request["keep"]
+    new_state = None
+    try:
+        World.from_json(request["world"]).enter()
+        module, _, name = request["job"].partition(":")
+        function = getattr(importlib.import_module(module), name)
+        probe = Probe(state, lambda text: channel.send({"progress": text}))
+        value = function(probe, **request["arguments"])
+        if keep:
+            new_state, value = value
+            gc.collect()
+            gc.freeze()  # what is warm stays shared: the collector of a fork must not touch it
+        message = {"value": value, "threads": len(os.listdir("/proc/self/task"))}
+    except BaseException as error:
+        message, keep = {"failure": describe(error)}, False
+    _flush()
+    try:
+        channel.send(message)
+    except (TypeError, ValueError) as error:  # what the job returned is not plain data
+        channel.send({"failure": describe(error)})
+        return None
+    return (new_state,) if keep else None
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as plain data: type, message, traceback, notes, and the finding that a check attached to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "type": type(error).__name__,
+        "bases": [c.__name__ for c in type(error).__mro__],
+        "message": _text(error),
+        "frames": [[f.filename, f.lineno or 0, f.name] for f in frames],
+        "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))[-20_000:],
+        "notes": [str(note) for note in getattr(error, "__notes__", [])],
+        "finding": getattr(error, "finding", None),
+    }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:2_000]
+    except Exception as second:
+        return f"<its __str__ raised {type(second).__name__}>"

@@ -1,0 +1,78 @@
+"""The world a probe sees: environment variables, import path, installed distributions."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class World:
+    """What to change before a probe runs its job.
+
+    ``environment``: variables to set, or to unset where the value is None. ``paths``: folders put in front of the
+    import path; a folder holding a ``*.dist-info`` is thereby installed. ``hidden``: distributions whose metadata (and
+    so whose entry points) the probe must not see.
+    """
+
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a request."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> World:
+        """Read back what :meth:`to_json` wrote."""
+        return cls(dict(data["environment"]), tuple(data["paths"]), tuple(data["hidden"]))
+
+    def enter(self) -> None:
+        """Make this the world of the current process, for good."""
+        for name, value in self.environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        sys.path[:0] = self.paths
+        if self.hidden:
+            hide_distributions(self.hidden)
+
+
+def canonical(name: str) -> str:
+    """A distribution's name in its normal form (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def hide_distributions(names: Iterable[str]) -> None:
+    """Make ``importlib.metadata`` of this process overlook these distributions; their modules stay importable."""
+    hidden = frozenset(map(canonical, names))
+    sys.meta_path[:] = [
+        _Hiding(finder, hidden) if hasattr(finder, "find_distributions") else finder for finder in sys.meta_path
+    ]
+
+
+class _Hiding:
+    """A meta-path finder that finds what another finds, less some distributions."""
+
+    def __init__(self, finder: Any, hidden: frozenset[str]) -> None:
+        self._finder = finder
+        self._hidden = hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self._finder.find_spec(*args, **kwargs)
+
+    def find_distributions(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        for distribution in self._finder.find_distributions(*args, **kwargs):
+            # The name by the folder is a hundred times cheaper than the one in the metadata, where there is one.
+            name = getattr(distribution, "_normalized_name", None) or distribution.metadata["Name"] or ""
+            if canonical(name) not in self._hidden:
+                yield distribution

@@ -1,0 +1,254 @@
+"""One run: the host and the platform made ready once, then one observation for each check.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from .blame import is_vendor, stack_in, vendor_line
+from .certificate.model import Finding, Observation
+from .config import Config
+from .hosts.story import Story, read
+from .probes import client
+from .probes.client import Failure, Result, Warm, ZygoteError
+from .probes.world import World
+from .requirements.loader import Catalogue
+from .subject import reference_world
+from .suite import execute
+from .suite.areas import AREAS, module_name
+from .suite.declare import Check
+from .suite.expect import Violation
+
+_JOBS = "sglang_conformance.suite.execute"
+_STORY = "sglang_conformance.hosts.story:tell"
+PRELOADED = ("torch", "numpy", "hypothesis", *map(module_name, AREAS))
+
+
+class Stages:
+    """The warm processes of one world: the host entered, then the platform resolved. Made when first needed."""
+
+    def __init__(self, zygote: Warm, config: Config, world: World) -> None:
+        self._zygote = zygote
+        self._config = config
+        self._world = world
+
+    @cached_property
+    def host(self) -> tuple[Warm | None, Result]:
+        """The process in which the host is imported, or None and how that failed."""
+        arguments = {
+            "kind": self._config.host.kind,
+            "table": self._config.host.contract.to_json(),
+            "subject": self._config.subject.to_json(),
+        }
+        world = replace(self._world, paths=self._config.paths)
+        return self._zygote.warm(f"{_JOBS}:enter_host", arguments, world=world, deadline=client.START_DEADLINE)
+
+    @cached_property
+    def platform(self) -> tuple[Warm | None, Result]:
+        """The process in which the platform is resolved, or None and how that failed."""
+        host, result = self.host
+        if host is None:
+            return None, result
+        return host.warm(f"{_JOBS}:resolve_platform", deadline=self._config.deadline)
+
+    @cached_property
+    def survives_fork(self) -> bool:
+        """Whether checks may run in forks of the process that resolved the platform."""
+        platform, _ = self.platform
+        return platform is not None and platform.threads == 1 and not platform.run(f"{_JOBS}:forks_badly").value
+
+    def run(self, check: Check) -> Result | None:
+        """Run a check's body in a probe; None where the stage that it needs could not be made."""
+        arguments = {"module": check.module, "name": check.name, "examples": self._config.examples}
+        host, _ = self.host
+        if host is None:
+            return None
+        if check.place == "host":
+            return host.run(f"{_JOBS}:run", arguments, deadline=self._config.deadline)
+        platform, _ = self.platform
+        if platform is None:
+            return None
+        if self.survives_fork:
+            return platform.run(f"{_JOBS}:run", arguments, deadline=self._config.deadline)
+        return host.run(f"{_JOBS}:resolve_and_run", arguments, deadline=2 * self._config.deadline)
+
+
+class Session:
+    """A run's warm processes and what was learnt from them. Belongs to one pytest process; close it at the end."""
+
+    def __init__(self, config: Config, catalogue: Catalogue, address: str) -> None:
+        self.config = config
+        self._catalogue = catalogue
+        self._address = address
+
+    @cached_property
+    def _zygote(self) -> Warm:
+        return client.connect(self._address)
+
+    @cached_property
+    def _stages(self) -> Stages:
+        return Stages(self._zygote, self.config, self.config.subject.world())
+
+    @cached_property
+    def _built_in(self) -> Stages | None:
+        """The host's own CPU platform, to tell whether a failure is the host's fault."""
+        world = reference_world(self.config.subject, self.config.host.contract)
+        return Stages(self._zygote, self.config, world) if world else None
+
+    @cached_property
+    def story(self) -> Story:
+        """How the plugin comes to life, walked step by step in a probe."""
+        host, result = self._stages.host
+        if host is None:
+            return Story(output=result.output)
+        arguments = {"subject": self.config.subject.to_json()}
+        return read(host.run(_STORY, arguments, deadline=2 * self.config.deadline))
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What the resolved platform says it is; empty where it could not be resolved."""
+        if not self.resolvable:
+            return {}
+        platform, result = self._stages.platform
+        return dict(result.value) if platform is not None else {}
+
+    @cached_property
+    def resolvable(self) -> bool:
+        """Whether it is worth resolving the platform: its story came as far as an instance."""
+        return self.config.subject.in_tree or (
+            self.story.step("construct") is not None
+            and (self.story.failed is None or self.story.failed.name == "hooks")
+        )
+
+    @property
+    def host_failure(self) -> str:
+        """Why the host itself could not be entered; empty where it could."""
+        host, result = self._stages.host
+        return "" if host is not None else (result.failure.message if result.failure else "unknown")
+
+    def judge(self, check: Check) -> Observation:
+        """Run one check; whatever happens, an observation comes of it."""
+        started = time.monotonic()
+        try:
+            observation = self._judge(check)
+        except ZygoteError as error:
+            self._renew()
+            finding = Finding("a probe that ends by itself", str(error), check.name)
+            observation = Observation(check.id, check.requirements, "fail", str(error), finding)
+        seconds = time.monotonic() - started
+        return replace(observation, seconds=round(seconds, 4))
+
+    def close(self) -> None:
+        """Let the warm processes end."""
+        if "_zygote" in vars(self):
+            self._zygote.close()
+
+    def _renew(self) -> None:
+        """Forget warm processes that are gone; the next check makes new ones."""
+        for name in ("_zygote", "_stages", "_built_in"):
+            vars(self).pop(name, None)
+
+    def _judge(self, check: Check) -> Observation:
+        if self.host_failure:
+            return _observation(check, "blocked", f"the host could not be entered: {self.host_failure}")
+        if check.place == "controller":
+            return self._judge_here(check)
+        if not self.resolvable:
+            return _observation(check, "blocked", "the plugin does not come to life")
+        result = self._stages.run(check)
+        if result is None:
+            return _observation(check, "blocked", "the platform could not be resolved")
+        observation = observe(check, result)
+        if observation.outcome == "fail" and self._is_hosts_fault(check, observation):
+            message = f"SGLang's own CPU platform fails in the same way: {observation.message}"
+            return replace(observation, outcome="host-defect", message=message)
+        return observation
+
+    def _judge_here(self, check: Check) -> Observation:
+        body = getattr(importlib.import_module(check.module), check.name)
+        given = {
+            "story": self.story,
+            "subject": self.config.subject,
+            "contract": self.config.host.contract,
+        }
+        try:
+            found = execute.call(body, given)
+        except Violation as violation:
+            return _failed(check, Finding(**violation.finding))
+        except Exception as error:
+            return _observation(check, "not-run", f"the check itself failed: {type(error).__name__}: {error}")
+        return _observation(check, found["outcome"], found["message"])
+
+    def _is_hosts_fault(self, check: Check, observation: Observation) -> bool:
+        scopes = {self._catalogue.get(id_).scope for id_ in check.requirements}
+        if self.config.subject.in_tree or scopes != {"any"} or self._built_in is None:
+            return False
+        result = self._built_in.run(check)
+        if result is None:
+            return False
+        other = observe(check, result)
+        return other.outcome == "fail" and _same(other.finding, observation.finding)
+
+
+def observe(check: Check, result: Result) -> Observation:
+    """What a probe's result says of a check."""
+    failure = result.failure
+    if failure is None:
+        return _observation(check, result.value["outcome"], result.value["message"])
+    if failure.finding:
+        falsifying = "\n".join(note for note in failure.notes if note)
+        finding = Finding(**failure.finding)
+        detail = "\n".join(part for part in (falsifying, finding.detail, result.output.strip()) if part)
+        return _failed(check, replace(finding, detail=readable(detail)))
+    if "NotCovered" in failure.bases:
+        return _observation(check, "blocked", failure.message)
+    if failure.kind == "raised" and not any(is_vendor(file) for file, _, _ in failure.frames):
+        return _observation(
+            check, "not-run", f"the check itself failed: {failure.type}: {failure.message}\n{failure.traceback}"
+        )
+    return _failed(check, finding_of(failure, result.output))
+
+
+def finding_of(failure: Failure, output: str, call: str = "") -> Finding:
+    """What a person reads first of a probe that raised, exited, was killed or hung."""
+    seen = f"{failure.type}: {failure.message}" if failure.kind == "raised" else failure.message
+    expected = {
+        "raised": "no error",
+        "hung": "an answer before the deadline",
+    }.get(failure.kind, "an answer; platform code must not end its process")
+    where = vendor_line(failure.frames) or vendor_line(stack_in(output))
+    return Finding(expected, seen, call, where, detail=readable(failure.traceback or output))
+
+
+def readable(text: str, lines: int = 40) -> str:
+    """A text cut in the middle to so many lines."""
+    rows = text.rstrip().splitlines()
+    if len(rows) <= lines:
+        return "\n".join(rows)
+    half = lines // 2
+    return "\n".join([*rows[:half], f"[... {len(rows) - 2 * half} lines ...]", *rows[-half:]])
+
+
+def _same(one: Finding | None, other: Finding | None) -> bool:
+    return (
+        one is not None
+        and other is not None
+        and (one.expected, one.seen, one.call) == (other.expected, other.seen, other.call)
+    )
+
+
+def _observation(check: Check, outcome: Any, message: str) -> Observation:
+    return Observation(check.id, check.requirements, outcome, message)
+
+
+def _failed(check: Check, finding: Finding) -> Observation:
+    return Observation(
+        check.id, check.requirements, "fail", f"expected {finding.expected}; saw {finding.seen}", finding
+    )
