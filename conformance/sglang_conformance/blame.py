@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _PACKAGES = ("torch", "numpy", "hypothesis", "pytest", "_pytest", "pluggy", "sglang")
-_STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
-_KIT = str(Path(__file__).parent)
+_STDLIB = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")})
+_KIT = f"{Path(__file__).parent}{os.sep}"
 _REFERENCE = "sglang_reference"
 
 
@@ -31,7 +33,8 @@ def is_vendor(file: str) -> bool:
         home = next(place for place in ("site-packages", "dist-packages") if place in parts)
         package = parts[parts.index(home) + 1]
         return package.removesuffix(".py") not in (*_PACKAGES, _REFERENCE)
-    return not file.startswith(_STDLIB) and _REFERENCE not in parts
+    from_checkout = ("sglang", "srt") in itertools.pairwise(parts)  # SGLang installed from its sources
+    return not file.startswith(_STDLIB) and _REFERENCE not in parts and not from_checkout
 
 
 _STACK_LINE = re.compile(r'^  File "([^"]+)", line (\d+) in (\S+)', re.MULTILINE)

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def resolve(
         raise OptionError(str(error)) from error
     if examples is not None and examples < 1:
         raise OptionError(f"--examples={examples}: at least 1 is needed")
-    if deadline is not None and not deadline > 0:
+    if deadline is not None and not 0 < deadline < math.inf:
         raise OptionError(f"--deadline={deadline:g}: a number of seconds above 0 is needed")
     return Config(
         subject=subject,

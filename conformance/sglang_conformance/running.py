@@ -27,7 +27,7 @@ from .digest import kit_digest
 from .probes import client
 from .requirements import loader
 from .requirements.model import PROFILES, Requirement
-from .session import PRELOADED, Session
+from .session import Session, preloaded
 from .subject import digest
 from .suite.areas import all_checks
 from .suite.declare import Check
@@ -61,8 +61,9 @@ def wake(config: pytest.Config) -> None:
     try:
         options = _options(config)
         if worker is None:
-            folder.prepare(options.certificate)
             known = waivers.load(options.waivers, today=date.today(), known=loader.load()) if options.waivers else None
+            if not config.option.collectonly:
+                folder.prepare(options.certificate)
         else:
             known = None
     except (OptionError, folder.FolderError, waivers.WaiverError, loader.CatalogueError) as error:
@@ -70,14 +71,14 @@ def wake(config: pytest.Config) -> None:
     if config.option.collectonly:
         zygote, address = None, ""
     elif worker is None:
-        zygote = client.start(PRELOADED)
+        zygote = client.start(preloaded(in_tree=options.subject.in_tree))
         address = zygote.address
     else:
         zygote, address = None, worker[_ADDRESS]
     if zygote is not None:
         config.add_cleanup(zygote.close)
     _take_over_arguments(config)
-    judge = Judge(options, address)
+    judge = Judge(options, address, catalogue)
     config.add_cleanup(judge.close)
     config.stash[collection.JUDGE] = judge
     config.pluginmanager.register(Collection(), "sglang_conformance_collection")
@@ -113,10 +114,10 @@ def _take_over_arguments(config: pytest.Config) -> None:
 class Judge:
     """What the run's items ask: which checks apply, and what came of one."""
 
-    def __init__(self, config: Config, address: str) -> None:
+    def __init__(self, config: Config, address: str, catalogue: loader.Catalogue) -> None:
         self.config = config
-        self.catalogue = loader.load()
-        self.session = Session(config, self.catalogue, address)
+        self.catalogue = catalogue
+        self.session = Session(config, catalogue, address)
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:
@@ -181,6 +182,10 @@ class Judge:
         """What was learnt of the platform, as plain data: travels from a worker to the controller."""
         return {"facts": dict(self.session.facts), "profiles": list(self.profiles)}
 
+    def facts_so_far(self) -> dict[str, Any]:
+        """The same for an interrupted run, which must not wait for the platform again."""
+        return {"facts": dict(self.session.facts_so_far), "profiles": list(self.config.profiles or PROFILES)}
+
     def close(self) -> None:
         """Let the run's processes end."""
         self.session.close()
@@ -212,9 +217,9 @@ class Worker:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Leave the facts where the controller finds them."""
-        if session.testscollected:
+        if session.testscollected and exitstatus != pytest.ExitCode.INTERRUPTED:
             session.config.workeroutput[_FACTS] = self._judge.facts()  # type: ignore[attr-defined]
 
 
@@ -280,7 +285,7 @@ class Recorder:
         """Make the certificate, write it, and let it set the exit status where pytest has nothing worse to say."""
         if self._config.option.collectonly or not self._judge.config.host:
             return
-        certificate = self._certify()
+        certificate = self._certify(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
         self._certificate = certificate
         try:
             folder.write(certificate, self._judge.requirements, self._judge.config.certificate)
@@ -290,7 +295,7 @@ class Recorder:
             return
         plain = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
         if exitstatus in plain:
-            session.exitstatus = exit_status(certificate) or int(self._others_failed)
+            session.exitstatus = int(self._others_failed) or exit_status(certificate)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -315,9 +320,10 @@ class Recorder:
         except ValueError:
             return str(path)
 
-    def _certify(self) -> Certificate:
-        learnt = self._learnt or (self._judge.facts() if self._observations else {"facts": {}, "profiles": []})
-        profiles = tuple(learnt["profiles"]) or self._judge.config.profiles or PROFILES
+    def _certify(self, *, interrupted: bool) -> Certificate:
+        ask = bool(self._observations) and not interrupted
+        learnt = self._learnt or (self._judge.facts() if ask else self._judge.facts_so_far())
+        profiles = tuple(learnt["profiles"])
         requirements = tuple(r for r in self._judge.requirements if r.profile in profiles)
         return certify(
             requirements,

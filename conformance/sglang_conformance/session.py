@@ -23,12 +23,21 @@ from .requirements.loader import Catalogue
 from .subject import reference_world
 from .suite import execute
 from .suite.areas import AREAS, module_name
-from .suite.declare import Check
+from .suite.declare import Check, parameters
 from .suite.expect import Violation
 
 _JOBS = "sglang_conformance.suite.execute"
 _STORY = "sglang_conformance.hosts.story:tell"
-PRELOADED = ("torch", "numpy", "hypothesis", *map(module_name, AREAS))
+
+
+def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
+    """The modules that the zygote imports, so that no probe has to.
+
+    An out-of-tree device's tensors may be of a Python subclass, as the simulated one's are; torch imports a second's
+    worth of modules at the first operation on one.
+    """
+    common = ("torch", "numpy", "hypothesis", *map(module_name, AREAS))
+    return common if in_tree else (*common, "torch.distributed.tensor")
 
 
 class Stages:
@@ -119,6 +128,12 @@ class Session:
         platform, result = self._stages.platform
         return dict(result.value) if platform is not None else {}
 
+    @property
+    def facts_so_far(self) -> Mapping[str, Any]:
+        """The facts where they were asked for already; this asks no probe, for the end of an interrupted run."""
+        facts: Mapping[str, Any] = vars(self).get("facts", {})
+        return facts
+
     @cached_property
     def resolvable(self) -> bool:
         """Whether it is worth resolving the platform: its story came as far as an instance."""
@@ -173,11 +188,9 @@ class Session:
 
     def _judge_here(self, check: Check) -> Observation:
         body = getattr(importlib.import_module(check.module), check.name)
-        given = {
-            "story": self.story,
-            "subject": self.config.subject,
-            "contract": self.config.host.contract,
-        }
+        given: dict[str, Any] = {"subject": self.config.subject, "contract": self.config.host.contract}
+        if "story" in parameters(body):
+            given["story"] = self.story
         try:
             found = execute.call(body, given)
         except Violation as violation:
@@ -202,7 +215,7 @@ def observe(check: Check, result: Result) -> Observation:
     failure = result.failure
     if failure is None:
         return _observation(check, result.value["outcome"], result.value["message"])
-    if failure.finding:
+    if failure.finding and "Violation" in failure.bases:  # not what a vendor's own error holds under that name
         falsifying = "\n".join(note for note in failure.notes if note)
         finding = Finding(**failure.finding)
         detail = "\n".join(part for part in (falsifying, finding.detail, result.output.strip()) if part)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .contract.model import Contract
-from .probes.world import World, canonical
+from .probes.world import World, distribution_name
 
 
 class UnknownPlatform(LookupError):
@@ -134,10 +134,11 @@ def _sglang_points() -> Iterable[EntryPoint]:
     """Every installed entry point in a group whose name speaks of SGLang."""
     seen = set()
     for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"] or ""
-        if canonical(name) in seen:  # shadowed by one earlier on the path
+        known = distribution_name(distribution)
+        if known in seen:  # shadowed by one earlier on the path
             continue
-        seen.add(canonical(name))
+        seen.add(known)
         for point in distribution.entry_points:
             if "sglang" in point.group.lower():
+                name = distribution.metadata["Name"] or ""
                 yield EntryPoint(point.name, point.group, point.value, name, distribution.version)

@@ -29,7 +29,7 @@ class Default:
 
 @dataclass(frozen=True)
 class CallSite:
-    """One place in SGLang's core that uses a member: ``path`` is relative to the package, as ``srt/utils/common.py``."""
+    """One place in SGLang's core that uses a member; ``path`` is relative to the package: ``srt/utils/common.py``."""
 
     path: str
     line: int

@@ -40,13 +40,13 @@ def enter(kind: str, table: Mapping[str, Any]) -> Contract:
 def load_device_backends() -> None:
     """Load the vendors' torch extensions (entry points ``torch.backends``), as importing torch does anywhere else.
 
-    The warm process has imported torch without them (https://docs.pytorch.org/tutorials/unstable/python_extension_autoload.html).
+    The warm process has imported torch without them.
     """
     import torch
 
     enabled = getattr(torch, "_is_device_backend_autoload_enabled", None)
     if enabled is not None and enabled():
-        torch._import_device_backends()
+        torch._import_device_backends()  # type: ignore[no-untyped-call]
 
 
 def resolve() -> Any:

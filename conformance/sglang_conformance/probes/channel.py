@@ -72,7 +72,7 @@ class Channel:
             raise ChannelError(f"a message of {size} bytes was announced; at most {MOST_BYTES} are read")
         try:
             return json.loads(self._exactly(size, deadline).decode("utf-8", "surrogatepass")), list(descriptors)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ChannelError(f"not a message: {error}") from error
 
     def _wait(self, deadline: float | None) -> None:

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import selectors
@@ -25,6 +26,8 @@ from .world import World
 START_DEADLINE = 120.0
 _STACKS_GRACE = 0.3
 _EXIT_GRACE = 0.5
+_CLOSE_GRACE = 5.0
+_GONE = "the warm process is gone; the code it ran may have killed it"
 _KEPT_OUTPUT = 32 << 10
 
 FailureKind = Literal["raised", "exited", "killed", "hung"]
@@ -150,7 +153,8 @@ class Warm:
         }
         try:
             pid = self._ask(request, given)["pid"]
-        except ZygoteError:
+            watch = _Watch(pid, results, reader, keep=control is not None)
+        except BaseException:
             results.close()
             os.close(reader)
             raise
@@ -159,7 +163,6 @@ class Warm:
             os.close(writer)
             if control:
                 control.close()
-        watch = _Watch(pid, results, reader, keep=control is not None)
         try:
             result = watch.until(time.monotonic() + deadline, deadline)
         finally:
@@ -174,9 +177,9 @@ class Warm:
             self._channel.send(request, descriptors)
             answer = self._channel.receive(timeout=START_DEADLINE)
         except OSError as error:
-            raise ZygoteError(f"the warm process does not answer: {error}") from error
+            raise ZygoteError(f"{_GONE} ({error})") from error
         if answer is None:
-            raise ZygoteError("the warm process is gone; the code it ran may have killed it")
+            raise ZygoteError(_GONE)
         return dict(answer[0])
 
 
@@ -185,7 +188,10 @@ class _Watch:
 
     def __init__(self, pid: int, results: Channel, reader: int, *, keep: bool) -> None:
         self._pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError as error:  # unreaped, it would still be there: its parent is gone, and it with it
+            raise ZygoteError(_GONE) from error
         self._results = results
         self._reader = reader
         self._keep = keep
@@ -330,8 +336,12 @@ class Zygote:
 
     def close(self) -> None:
         """End it, and with it every process that came of it."""
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()
+        try:
+            self.process.wait(_CLOSE_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def start(modules: Sequence[str], environment: Mapping[str, str] | None = None) -> Zygote:
@@ -346,10 +356,12 @@ def start(modules: Sequence[str], environment: Mapping[str, str] | None = None) 
         "import sys; sys.path[:] = [p for p in sys.path if p]; "
         "from sglang_conformance.probes.zygote import main; main(sys.argv[1:])"
     )
+    own = {**os.environ, **zygote.ENVIRONMENT, **(environment or {})}
+    restore = json.dumps({name: own.get(name) for name in zygote.ENVIRONMENT_AT_START})
     with listener:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(listener.fileno()), str(os.getpid()), *modules],
-            env={**os.environ, **zygote.ENVIRONMENT, **(environment or {})},
+            [sys.executable, "-c", code, str(listener.fileno()), str(os.getpid()), restore, *modules],
+            env={**own, **zygote.ENVIRONMENT_AT_START},
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
         )

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ class Moment:
 
     environment: Mapping[str, str]
     modules: Mapping[str, Any]
-    members: Mapping[str, Any]
+    namespaces: Mapping[str, tuple[Any, Mapping[str, Any]]]
     threads: frozenset[int]
     signals: Mapping[int, Any]
     folder: str
@@ -83,7 +84,7 @@ def observe() -> Moment:
     return Moment(
         environment=dict(os.environ),
         modules=dict(sys.modules),
-        members=_members(),
+        namespaces=_namespaces(),
         threads=frozenset(_native_threads()),
         signals={number: signal.getsignal(number) for number in signal.valid_signals()},
         folder=_folder(),
@@ -105,7 +106,7 @@ def changes(before: Moment, after: Moment) -> Changes:
         environment=environment,
         modules=tuple(sorted(new)),
         stubs=tuple(sorted(name for name, module in new.items() if _is_stub(module))),
-        patches=tuple(sorted(_patches(before.members, after.members))),
+        patches=tuple(sorted(_patches(before.namespaces, after.namespaces))),
         threads=tuple(sorted(_thread_names(after.threads - before.threads))),
         signals=tuple(
             signal.Signals(number).name if number in set(signal.Signals) else str(number)
@@ -125,11 +126,19 @@ def _folder() -> str:
         return "<removed>"
 
 
-def _native_threads() -> list[int]:
-    try:
-        return [int(thread) for thread in os.listdir("/proc/self/task")]
-    except OSError:
-        return [thread.native_id for thread in threading.enumerate() if thread.native_id is not None]
+def _native_threads() -> set[int]:
+    """The threads of this process; one that was joined may need a moment yet to leave the kernel's list."""
+    natives: set[int] = set()
+    for _ in range(5):
+        known = {os.getpid(), *(thread.native_id for thread in threading.enumerate() if thread.native_id is not None)}
+        try:
+            natives = {int(thread) for thread in os.listdir("/proc/self/task")}
+        except OSError:
+            return known
+        if natives <= known:
+            break
+        time.sleep(0.002)
+    return natives
 
 
 def _thread_names(natives: frozenset[int]) -> list[str]:
@@ -137,29 +146,43 @@ def _thread_names(natives: frozenset[int]) -> list[str]:
     return [known.get(native, f"native thread {native}") for native in natives]
 
 
-def _members() -> dict[str, Any]:
-    """The functions and classes of the watched modules, and the functions of their classes, by their paths."""
-    found: dict[str, Any] = {}
+def _namespaces() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The watched modules, and the classes they define, by their paths: each with a copy of its namespace."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
     for module_name, module in list(sys.modules.items()):
-        if module_name not in WATCHED and module_name.partition(".")[0] != "sglang":
+        watched = module_name in WATCHED or module_name.partition(".")[0] == "sglang"
+        if not watched or type(module) is not types.ModuleType:
             continue
-        for name, value in list(vars(module).items()) if type(module) is types.ModuleType else ():
+        names = dict(vars(module))
+        found[module_name] = (module, names)
+        for name, value in names.items():
             # type(), not isinstance(): the latter runs the __class__ properties of torch's deprecated names.
-            if issubclass(type(value), type):
-                found[f"{module_name}.{name}"] = value
-                if value.__module__ == module_name:
-                    inner = vars(value).items()
-                    found.update({f"{module_name}.{name}.{n}": m for n, m in list(inner) if _is_function(m)})
-            elif _is_function(value):
-                found[f"{module_name}.{name}"] = value
+            if issubclass(type(value), type) and value.__module__ == module_name:
+                found[f"{module_name}.{name}"] = (value, dict(vars(value)))
     return found
 
 
-def _is_function(value: Any) -> bool:
+def _patches(
+    before: Mapping[str, tuple[Any, Mapping[str, Any]]], after: Mapping[str, tuple[Any, Mapping[str, Any]]]
+) -> Iterator[str]:
+    """Functions and classes that are another object now. What is new patches what it hides in a base class."""
+    for path, (owner, old) in before.items():
+        new = after[path][1] if path in after and after[path][0] is owner else old
+        for name, value in old.items():
+            if new.get(name) is not value and _is_function_or_class(value):
+                yield f"{path}.{name}"
+        if isinstance(owner, type):
+            for name in new.keys() - old.keys():
+                if any(_is_function_or_class(vars(base).get(name)) for base in owner.__mro__[1:]):
+                    yield f"{path}.{name}"
+
+
+def _is_function_or_class(value: Any) -> bool:
     return issubclass(type(value), _FUNCTIONS)
 
 
 _FUNCTIONS = (
+    type,
     types.FunctionType,
     types.BuiltinFunctionType,
     types.MethodType,
@@ -169,24 +192,6 @@ _FUNCTIONS = (
     classmethod,
     property,
 )
-
-
-def _patches(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What is another object now, or no function any more; what is new is no patch."""
-    modules = sys.modules
-    return [path for path, value in before.items() if after.get(path, _now(path, modules)) is not value]
-
-
-def _now(path: str, modules: Mapping[str, Any]) -> Any:
-    """What stands at a path now, function or not; the module's longest name is found first."""
-    parts = path.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        owner = modules.get(".".join(parts[:cut]))
-        if owner is not None:
-            for name in parts[cut:]:
-                owner = vars(owner).get(name) if hasattr(owner, "__dict__") else None
-            return owner
-    return None
 
 
 def _is_stub(module: Any) -> bool:

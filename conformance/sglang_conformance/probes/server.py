@@ -14,11 +14,12 @@ import ctypes
 import faulthandler
 import gc
 import importlib
+import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -39,14 +40,14 @@ class Probe:
 
 def serve(channel: Channel, state: Any) -> NoReturn:
     """Answer requests until the other end closes, then end the process."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     running: set[int] = set()
     while (received := channel.receive()) is not None:
         request, descriptors = received
         if request["do"] == "reap":
             running.discard(request["pid"])
             _, status = os.waitpid(request["pid"], 0)
-            channel.send({"status": os.waitstatus_to_exitcode(status), "orphans": _end_orphans(running)})
+            channel.send({"status": os.waitstatus_to_exitcode(status), "orphans": end_orphans(running)})
             continue
         parent = os.getpid()
         pid = os.fork()
@@ -60,19 +61,27 @@ def serve(channel: Channel, state: Any) -> NoReturn:
     os._exit(0)
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; ends it at once where the parent is gone already."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent ends; ends it at once where the parent is gone already."""
+    _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(0)
 
 
+def adopt_orphans() -> None:
+    """Have what descendants leave behind fall to this process, also what left their session."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+_LIBC = ctypes.CDLL(None)
+
+
 def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    _LIBC.prctl(option, value, 0, 0, 0)
 
 
-def _end_orphans(running: set[int]) -> int:
-    """Kill and reap what ended probes left behind (they fall to this process, the sub-reaper); return how many."""
+def end_orphans(running: Collection[int] = ()) -> int:
+    """Kill and reap every child but those running (the others fell to this process); return how many they were."""
     ended = 0
     # A killed orphan's own children fall to us in turn, so look until there is nothing new.
     while orphans := [pid for pid in _children() if pid not in running]:
@@ -150,7 +159,7 @@ def _answer(request: dict[str, Any], state: Any, channel: Channel) -> tuple[Any]
     _flush()
     try:
         channel.send(message)
-    except (TypeError, ValueError) as error:  # what the job returned is not plain data
+    except (TypeError, ValueError, RecursionError) as error:  # what the job returned is not plain data
         channel.send({"failure": describe(error)})
         return None
     return (new_state,) if keep else None
@@ -166,8 +175,18 @@ def describe(error: BaseException) -> dict[str, Any]:
         "frames": [[f.filename, f.lineno or 0, f.name] for f in frames],
         "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))[-20_000:],
         "notes": [str(note) for note in getattr(error, "__notes__", [])],
-        "finding": getattr(error, "finding", None),
+        "finding": _finding(error),
     }
+
+
+def _finding(error: BaseException) -> Any:
+    """What a check attached to the error; None for what a vendor's own error may hold under that name."""
+    finding = getattr(error, "finding", None)
+    try:
+        json.dumps(finding)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return finding
 
 
 def _text(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import sys
@@ -49,6 +50,13 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def distribution_name(distribution: importlib.metadata.Distribution) -> str:
+    """The canonical name of an installed distribution."""
+    # By its folder's name it is a hundred times cheaper to tell than by its metadata.
+    name = getattr(distribution, "_normalized_name", None) or distribution.metadata["Name"] or ""
+    return canonical(name)
+
+
 def hide_distributions(names: Iterable[str]) -> None:
     """Make ``importlib.metadata`` of this process overlook these distributions; their modules stay importable."""
     hidden = frozenset(map(canonical, names))
@@ -72,7 +80,5 @@ class _Hiding:
 
     def find_distributions(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         for distribution in self._finder.find_distributions(*args, **kwargs):
-            # The name by the folder is a hundred times cheaper than the one in the metadata, where there is one.
-            name = getattr(distribution, "_normalized_name", None) or distribution.metadata["Name"] or ""
-            if canonical(name) not in self._hidden:
+            if distribution_name(distribution) not in self._hidden:
                 yield distribution

@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import json
 import os
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
 from .channel import Channel
-from .server import die_with_parent, serve
+from .server import adopt_orphans, die_with_parent, end_orphans, serve
+from .world import World
 
 ENVIRONMENT = {
     # One thread: forks of a process with threads may deadlock, and probes must not fight for the cores.
@@ -29,34 +32,41 @@ ENVIRONMENT = {
     # Asking torch whether CUDA is there must not initialise CUDA, which no fork survives.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
+"""Variables of the zygote and of every probe."""
+
+ENVIRONMENT_AT_START = {
+    # torch is imported without the vendors' extensions that it loads by itself: they belong to the probes.
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+    # A heap of huge pages forks four times as fast: there are fewer pages to hand on (glibc 2.35; ignored before).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""Variables of the zygote while it starts; probes see what the controller's own environment has."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """``zygote.main([LISTENING_DESCRIPTOR, PARENT_PID, MODULE, ...])``: import the modules, then serve for ever."""
-    descriptor, parent, *modules = arguments
-    die_with_parent(int(parent))
+    """Import the modules, then serve for ever: ``main([LISTENING_DESCRIPTOR, PARENT_PID, RESTORE, MODULE, ...])``.
+
+    ``RESTORE`` is JSON: the controller's own values of ``ENVIRONMENT_AT_START``, null where it has none.
+    """
+    descriptor, parent, restore, *modules = arguments
+    die_with_parent(int(parent), signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's to handle; it then ends this process
-    with _without_device_backends():
-        for module in modules:
-            importlib.import_module(module)
+    for module in modules:
+        importlib.import_module(module)
+    World(json.loads(restore)).enter()
     with contextlib.suppress(KeyError):
         sys.modules["torch"].set_num_threads(1)
     gc.collect()
     gc.freeze()
+    adopt_orphans()
+    signal.signal(signal.SIGTERM, _end)
     _listen(socket.socket(fileno=int(descriptor)))
 
 
-@contextlib.contextmanager
-def _without_device_backends() -> Iterator[None]:
-    """Import torch without the vendors' extensions that it loads by itself: they belong to the probes."""
-    name = "TORCH_DEVICE_BACKEND_AUTOLOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    yield
-    if before is None:
-        del os.environ[name]
-    else:
-        os.environ[name] = before
+def _end(number: int, frame: object) -> NoReturn:
+    """End with all that came of this process: the kernel ends probes with their parents, but not what they left."""
+    end_orphans()
+    os._exit(0)
 
 
 def _listen(listener: socket.socket) -> None:
@@ -69,6 +79,7 @@ def _listen(listener: socket.socket) -> None:
         if _peer_user(connection) != os.getuid():
             connection.close()
         elif os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             listener.close()
             die_with_parent(me)
             serve(Channel(connection), None)

@@ -1,0 +1,42 @@
+"""The areas of the suite: the modules that hold checks, in the order in which they run.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from .declare import ATTRIBUTE, Check
+
+AREAS = (
+    "packaging",
+    "activation",
+    "selection",
+    "identity",
+    "device",
+    "memory",
+    "capabilities",
+    "factories",
+    "arguments",
+    "initialisation",
+    "hooks",
+    "backend",
+)
+
+
+def module_name(area: str) -> str:
+    """The module that holds an area's checks."""
+    return f"{__package__}.{area}"
+
+
+def checks(area: str) -> tuple[Check, ...]:
+    """The checks of an area, in the order in which they are written."""
+    module = importlib.import_module(module_name(area))
+    declared = (getattr(member, ATTRIBUTE, None) for member in vars(module).values())
+    return tuple(check for check in declared if check is not None and check.module == module.__name__)
+
+
+def all_checks() -> tuple[Check, ...]:
+    """Every check of the suite."""
+    return tuple(check for area in AREAS for check in checks(area))

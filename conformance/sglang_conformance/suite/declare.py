@@ -1,0 +1,85 @@
+"""How a check is declared: which requirements it decides, and where its body runs.
+
+A check is an ordinary function::
+
+    @requirement("MEM-002")
+    @in_probe
+    def test_free_memory_never_exceeds_total(platform): ...
+
+Its parameters are filled by name (:mod:`.given` for probes, :mod:`..session` for the controller), less those that
+hypothesis draws.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+Place = Literal["controller", "host", "platform"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+ATTRIBUTE = "__conformance_check__"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A declared check. ``place``: the controller, which sees plain data only; a probe in which the host is imported
+    and nothing of the vendor's; or a probe in which the platform under test is resolved.
+    """
+
+    module: str
+    name: str
+    place: Place
+    requirements: tuple[str, ...] = ()
+    line: int = 0
+
+    @property
+    def area(self) -> str:
+        """The suite's module it stands in."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def id(self) -> str:
+        """Its node id, as pytest prints it."""
+        return f"{self.module.replace('.', '/')}.py::{self.name}"
+
+
+def requirement(*ids: str) -> Callable[[Function], Function]:
+    """Name the requirements that a check decides; stands above the decorator that says where it runs."""
+
+    def mark(function: Function) -> Function:
+        check: Check = getattr(function, ATTRIBUTE)
+        setattr(function, ATTRIBUTE, replace(check, requirements=ids))
+        return function
+
+    return mark
+
+
+def in_controller(function: Function) -> Function:
+    """Run the body in the pytest process: it is given plain data and runs nothing of the vendor's."""
+    return _placed(function, "controller")
+
+
+def in_host(function: Function) -> Function:
+    """Run the body in a probe that has entered the host and imported nothing of the vendor's."""
+    return _placed(function, "host")
+
+
+def in_probe(function: Function) -> Function:
+    """Run the body in a probe in which the host has loaded the plugins and resolved the platform under test."""
+    return _placed(function, "platform")
+
+
+def _placed(function: Function, place: Place) -> Function:
+    line = inspect.unwrap(function).__code__.co_firstlineno
+    setattr(function, ATTRIBUTE, Check(function.__module__, function.__name__, place, line=line))
+    return function
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters to fill: those that hypothesis does not draw."""
+    return tuple(inspect.signature(function).parameters)

@@ -1,0 +1,141 @@
+"""The jobs that probes run for the suite: enter the host, resolve the platform, run the body of one check.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..contract.model import Contract
+from ..hosts.enter import enter, load_device_backends, resolve
+from ..probes.server import Probe
+from ..subject import Subject
+from .declare import parameters
+from .expect import Declined, NotReached, Violation
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a check in a probe may ask for by a parameter's name.
+
+    ``host``: reference or installed. ``platform``: the resolved platform; None where the stage is the host alone.
+    """
+
+    host: str
+    contract: Contract
+    subject: Subject
+    platform: Any = None
+
+
+def enter_host(probe: Probe, kind: str, table: Mapping[str, Any], subject: Mapping[str, Any]) -> tuple[Stage, None]:
+    """Warm: the host is imported, and nothing of the vendor's."""
+    return Stage(kind, enter(kind, table), Subject.from_json(subject)), None
+
+
+def resolve_platform(probe: Probe) -> tuple[Stage, dict[str, Any]]:
+    """Warm: the host has loaded the plugins and resolved the platform. Its value: what the platform says it is."""
+    stage: Stage = probe.state
+    load_device_backends()
+    platform = resolve()
+    return Stage(stage.host, stage.contract, stage.subject, platform), facts(platform)
+
+
+def facts(platform: Any) -> dict[str, Any]:
+    """What the certificate records of a resolved platform, as plain data; asks no device."""
+    kind = type(platform)
+    capabilities = getattr(platform, "capabilities", None)
+    fields = getattr(type(capabilities), "__annotations__", {})
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "enum": getattr(getattr(platform, "_enum", None), "name", ""),
+        "device_name": str(getattr(platform, "device_name", "")),
+        "device_type": str(getattr(platform, "device_type", "")),
+        "capabilities": {name: bool(getattr(capabilities, name, False)) for name in fields},
+        "graphs": _declares_graphs(platform),
+    }
+
+
+def _declares_graphs(platform: Any) -> bool:
+    """Whether the platform claims device graphs: by its capabilities (0.5.22 on) or by the flag before."""
+    capabilities = getattr(platform, "capabilities", None)
+    if capabilities is not None:
+        return bool(getattr(capabilities, "graph_capture", False))
+    flag = getattr(platform, "support_cuda_graph", None)
+    return bool(flag()) if callable(flag) else False
+
+
+def forks_badly(probe: Probe) -> bool:
+    """Whether the platform's device says that it does not survive a fork of the process that resolved it."""
+    torch = sys.modules.get("torch")
+    module = getattr(torch, str(getattr(probe.state.platform, "device_type", "")), None)
+    ask = getattr(module, "_is_in_bad_fork", None)
+    return bool(ask()) if callable(ask) else False
+
+
+def nothing(probe: Probe) -> None:
+    """A job that does nothing: what it takes is what a probe costs."""
+
+
+def run(probe: Probe, module: str, name: str, examples: int) -> dict[str, Any]:
+    """Run one check's body on the stage that this probe was forked from."""
+    if probe.state.platform is None:
+        load_device_backends()
+    return _run(probe.state, module, name, examples)
+
+
+def resolve_and_run(probe: Probe, module: str, name: str, examples: int) -> dict[str, Any]:
+    """Run one check's body on a platform resolved for it alone: for platforms that do not survive a fork."""
+    stage, _ = resolve_platform(probe)
+    return _run(stage, module, name, examples)
+
+
+def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a check's body with what its parameters name; what it found, as plain data.
+
+    A violation is re-raised: it travels with its traceback.
+    """
+    try:
+        body(**{name: given[name] for name in parameters(body)})
+    except Declined as refusal:
+        return {"outcome": "unsupported", "message": str(refusal)}
+    except NotReached as missing:
+        return {"outcome": "blocked", "message": str(missing)}
+    except Exception as error:
+        raise _violation_in(error) or error from None
+    return {"outcome": "pass", "message": ""}
+
+
+def _violation_in(error: BaseException) -> Violation | None:
+    """The violation among the errors that hypothesis groups where a failure did not show again in the same way."""
+    if isinstance(error, Violation):
+        return error
+    return next(filter(None, map(_violation_in, getattr(error, "exceptions", ()))), None)
+
+
+def _run(stage: Stage, module: str, name: str, examples: int) -> dict[str, Any]:
+    body = getattr(importlib.import_module(module), name)
+    if hasattr(body, "hypothesis"):
+        body = _drawn(body, examples)
+    return call(body, vars(stage))
+
+
+def _drawn(body: Callable[..., Any], examples: int) -> Callable[..., Any]:
+    """The property with the run's settings: the same examples each time, so that two certificates can be compared."""
+    from hypothesis import HealthCheck, Phase, Verbosity, settings
+
+    chosen = settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+    return chosen(body)

@@ -1,0 +1,128 @@
+"""What tensors hold on a device, against what the platform says of its memory.
+
+Other processes may take and give memory of the same device between two questions, so a change is looked for in
+several rounds and must be seen in one of them. On the host no change is looked for: the kernel keeps pages that were
+freed for each processor, and its count of available memory leaves them out until they are wanted elsewhere.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import answers, expect, worker
+from .worker import MIB
+
+_STATISTICS = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
+# MiB a round: a pool that was taken in advance has to be used up before usage can rise.
+_ROUNDS = (32, 32, 64, 128, 256, 512)
+_DROPPED = 64
+
+
+def afresh(device: Any) -> None:
+    """Let torch's module forget its peaks and empty its cache, so that one example does not show in the next."""
+    import torch
+
+    module = torch.get_device_module(device)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        if callable(forget := getattr(module, name, None)):
+            forget()
+
+
+def fits(device: Any, size: int) -> bool:
+    """Whether a tensor of ``size`` bytes can be had on the device."""
+    try:
+        worker.hold(device, size)
+    except expect.Violation:
+        return False
+    return True
+
+
+def capacity(device: Any) -> int:
+    """The bytes that the device has, as torch's module of it says; 0 where that says nothing."""
+    import torch
+
+    ask = getattr(torch.get_device_module(device), "get_device_properties", None)
+    try:
+        return int(ask(device.index).total_memory) if ask else 0
+    except Exception:
+        return 0
+
+
+def statistics(device: Any) -> dict[str, Any]:
+    """What torch's module counts on the device, by the function's name, and the current device; moves no counter."""
+    import torch
+
+    module = torch.get_device_module(device)
+    there = [name for name in _STATISTICS if callable(getattr(module, name, None))]
+    return {"current_device": module.current_device(), **{name: getattr(module, name)(device) for name in there}}
+
+
+def at_least(usage: expect.Answer, size: int, *, who: str = "tensors") -> None:
+    """A violation where the usage is less than the ``size`` bytes that tensors hold."""
+    seen = answers.number(usage)
+    expect.that(seen >= size, expected=f"at least the {size} bytes that {who} hold", seen=f"{seen:.0f}", answer=usage)
+
+
+def rises(platform: Any, device: Any) -> None:
+    """A violation unless usage rises, in one of several rounds, by half at least of what is held in addition."""
+    held, seen = [], []
+    for size in _ROUNDS:
+        before = _usage(platform)
+        held.append(worker.hold(device, size * MIB))
+        answer = expect.ask(platform, "get_current_memory_usage")
+        rise = answers.number(answer) - before
+        if 2 * rise >= size * MIB:
+            return
+        seen.append(f"{rise / MIB:.0f} MiB for {size} MiB")
+    expect.fail(
+        expected="usage to rise with what tensors hold",
+        seen=", ".join(seen),
+        call=answer.call,
+        where=answer.where,
+    )
+
+
+def ignores(platform: Any, other: Any, *asked: Any) -> None:
+    """A violation where usage, of the current device or of ``asked``, rises in most rounds by what ``other`` holds."""
+    held, seen = [], []
+    for _ in range(5):
+        before = _usage(platform, *asked)
+        held.append(worker.hold(other, 32 * MIB))
+        answer = expect.ask(platform, "get_current_memory_usage", *asked)
+        rise = answers.number(answer) - before
+        seen.append(rise)
+    expect.that(
+        sum(rise >= 16 * MIB for rise in seen) < 3,
+        expected=f"what {other} holds not to count",
+        seen=f"{', '.join(f'{rise / MIB:.0f} MiB' for rise in seen)} more, each time that {other} was given 32 MiB",
+        answer=answer,
+    )
+
+
+def comes_back(platform: Any, device: Any) -> None:
+    """A violation unless half at least of what was held is available again, in one of several rounds, when dropped."""
+    seen = []
+    for _ in range(5):
+        held = worker.hold(device, _DROPPED * MIB)
+        before = _free(platform, device)
+        del held
+        for member in ("synchronize", "empty_cache"):
+            expect.ask(platform, member)
+        rise = _free(platform, device) - before
+        if 2 * rise >= _DROPPED * MIB:
+            return
+        seen.append(f"{rise / MIB:.0f} MiB")
+    call = expect.spell("get_available_memory", (worker.index_of(device),))
+    where = expect.place_of(platform, "get_available_memory")
+    expect.fail(expected=f"about {_DROPPED} MiB more, once dropped", seen=", ".join(seen), call=call, where=where)
+
+
+def _usage(platform: Any, *asked: Any) -> float:
+    return answers.number(expect.ask(platform, "get_current_memory_usage", *asked))
+
+
+def _free(platform: Any, device: Any) -> int:
+    free: int = expect.ask(platform, "get_available_memory", worker.index_of(device)).value[0]
+    return free

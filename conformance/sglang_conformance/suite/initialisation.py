@@ -1,0 +1,212 @@
+"""INIT: what happens in each worker before it serves: the device is started, the loaded model is handed over.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..hosts.enter import resolve
+from ..probes.observe import changes, observe
+from . import children, expect, models, worker
+from .declare import in_host, in_probe, requirement
+
+RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("SGLANG_PLATFORM", "SGLANG_PLUGINS", "CUDA_VISIBLE_DEVICES"),
+)
+MODULE_MEMBERS = ("set_device", "current_device", "device_count", "current_stream", "Stream", "stream", "synchronize")
+
+
+@requirement("INIT-001")
+@in_probe
+def test_init_backend_starts_the_device(platform: Any) -> None:
+    answer = expect.ask(platform, "init_backend")
+    expect.equal(answer, None)
+
+
+@requirement("INIT-002")
+@in_probe
+def test_init_backend_can_be_called_again(platform: Any) -> None:
+    for _ in range(3):
+        expect.ask(platform, "init_backend")
+    _compute(worker.devices(platform)[0])
+
+
+@requirement("INIT-003")
+@in_probe
+def test_init_backend_sets_no_variable_of_the_launcher(platform: Any) -> None:
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)
+    _keeps_launchers_environment(platform)
+
+
+@requirement("INIT-003")
+@in_probe
+def test_init_backend_changes_no_variable_of_the_launcher(platform: Any) -> None:
+    launcher = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "10.1.2.3", "MASTER_PORT": "29511"}
+    os.environ.update({**launcher, "GROUP_RANK": "1", "NODE_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
+    _keeps_launchers_environment(platform)
+
+
+@requirement("INIT-004")
+@in_probe
+def test_init_backend_leaves_torchs_defaults_and_the_folder(platform: Any) -> None:
+    before = _defaults()
+    answer = expect.ask(platform, "init_backend")
+    after = _defaults()
+    moved = [name for name in before if after[name] != before[name]]
+    expect.equal({n: after[n] for n in moved}, {n: before[n] for n in moved}, call=answer.call, where=answer.where)
+
+
+@requirement("INIT-005")
+@in_probe
+def test_init_backend_leaves_random_numbers_and_signals(platform: Any) -> None:
+    import torch
+
+    torch.manual_seed(1234)
+    expected = torch.rand(8, dtype=torch.float32).tolist()
+    torch.manual_seed(1234)
+    before = observe()
+    answer = expect.ask(platform, "init_backend")
+    changed = changes(before, observe())
+    drawn = torch.rand(8, dtype=torch.float32).tolist()
+    expect.equal(drawn, expected, call=f"{answer.call}; torch.rand(8) after a seed", where=answer.where)
+    expect.equal(list(changed.signals), [], call=f"{answer.call}; signals with another handler", where=answer.where)
+
+
+@requirement("INIT-006")
+@in_host
+def test_resolving_starts_neither_device_nor_threads() -> None:
+    before = observe()
+    answer = expect.attempt("sglang.srt.platforms.current_platform", resolve)
+    changed = changes(before, observe())
+    where = expect.place(type(answer.value))
+    cause = "the import of the platform, activate() or the constructor does what belongs into init_backend()"
+    expect.equal(list(changed.devices), [], call=f"{answer.call}; devices started by it", where=where, cause=cause)
+    expect.equal(list(changed.threads), [], call=f"{answer.call}; threads started by it", where=where, cause=cause)
+
+
+@requirement("INIT-007")
+@in_probe
+def test_torch_has_the_device_module_that_workers_use(platform: Any) -> None:
+    import torch
+
+    worker.start(platform)
+    module = worker.module_of(platform)
+    call = f"torch.get_device_module({platform.device_type!r})"
+    missing = [name for name in MODULE_MEMBERS if not callable(getattr(module, name, None))]
+    expect.equal(
+        missing, [], call=f"{call}; functions that are missing", where=expect.place_of(platform, "init_backend")
+    )
+    worker.make_current(platform, worker.devices(platform)[0])
+
+    def on_a_stream() -> list[int]:
+        with module.stream(module.Stream()):
+            tensor = torch.arange(4, device=platform.device_type) + 1
+        module.synchronize()
+        return [int(n) for n in worker.values(tensor)]
+
+    expect.equal(expect.attempt(f"{call}.stream(...)", on_a_stream), [1, 2, 3, 4])
+
+
+@requirement("INIT-008")
+@in_probe
+def test_two_workers_start_the_device_side_by_side(platform: Any) -> None:
+    def work(rank: int) -> list[int]:
+        devices = worker.devices(platform)
+        worker.make_current(platform, devices[rank % len(devices)])
+        return _compute(devices[rank % len(devices)])
+
+    call = "init_backend() in two workers at once, then [1, 2, 3] + 1 on the device"
+    if not children.can_fork(platform):
+        work(0)
+        return
+    for seen in children.run([lambda: work(0), lambda: work(1)], call=call):
+        expect.equal(seen, [2, 3, 4], call=call)
+
+
+@requirement("INIT-009")
+@in_probe
+def test_post_load_model_keeps_what_the_model_computes(platform: Any) -> None:
+    device = worker.devices(platform)[0]
+    for widths in ((4, 8, 3), (16, 5)):  # the target's model, then the draft's
+        model = models.linear(widths, device)
+        answer = expect.ask(platform, "post_load_model", model)
+        models.computes(model, widths, device, call=answer.call, where=answer.where)
+
+
+@requirement("INIT-009")
+@in_probe
+@given(widths=st.lists(st.integers(1, 24), min_size=2, max_size=4))
+def test_post_load_model_keeps_any_shape(platform: Any, widths: list[int]) -> None:
+    device = worker.devices(platform)[0]
+    model = models.linear(widths, device)
+    answer = expect.ask(platform, "post_load_model", model)
+    models.computes(model, widths, device, call=answer.call, where=answer.where)
+
+
+@requirement("INIT-010")
+@in_probe
+def test_post_load_model_takes_a_model_without_parameters(platform: Any) -> None:
+    import torch
+
+    device = worker.devices(platform)[0]
+    model = torch.nn.Sequential(torch.nn.ReLU())
+    answer = expect.ask(platform, "post_load_model", model)
+    result = expect.attempt(f"{answer.call}; model(...)", lambda: model(torch.tensor([-1.0, 2.0], device=device)))
+    expect.equal(worker.values(result.value), [0.0, 2.0], call=result.call, where=answer.where)
+
+
+@requirement("INIT-011")
+@in_probe
+def test_post_load_model_works_in_place(platform: Any) -> None:
+    widths = (4, 8, 3)
+    model = models.linear(widths, worker.devices(platform)[0])
+    before = models.layout(model)
+    answer = expect.ask(platform, "post_load_model", model)
+    cause = "SGLang drops what is returned: the model is changed in place"
+    expect.that(
+        answer.value is None or answer.value is model,
+        expected="None",
+        seen=expect.show(answer.value),
+        answer=answer,
+        cause=cause,
+    )
+    expect.equal(models.layout(model), before, call=f"{answer.call}; the parameters", where=answer.where)
+    models.loads_again(model, call=answer.call, where=answer.where)
+
+
+def _keeps_launchers_environment(platform: Any) -> None:
+    before = {name: os.environ.get(name) for name in RANK_VARIABLES}
+    answer = expect.ask(platform, "init_backend")
+    left = {name: os.environ.get(name) for name in RANK_VARIABLES if os.environ.get(name) != before[name]}
+    expect.equal(left, {}, call=f"{answer.call}; the launcher's variables that it changed", where=answer.where)
+
+
+def _defaults() -> dict[str, str]:
+    """What torch takes where it is not told, and the working folder, as texts."""
+    import torch
+
+    return {
+        "default dtype": str(torch.get_default_dtype()),
+        "default device": str(torch.get_default_device()),
+        "gradients": str(torch.is_grad_enabled()),
+        "inference mode": str(torch.is_inference_mode_enabled()),
+        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        "working folder": os.getcwd(),
+    }
+
+
+def _compute(device: Any) -> list[int]:
+    import torch
+
+    result = expect.attempt(f"[1, 2, 3] + 1 on {device}", lambda: torch.tensor([1, 2, 3]).to(device) + 1)
+    seen = [int(n) for n in worker.values(result.value)]
+    expect.equal(seen, [2, 3, 4], call=result.call)
+    return seen

@@ -1,0 +1,27 @@
+"""The warm process that all of the zoo shares, and the matrix at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sglang_conformance.probes import client
+from sglang_conformance.session import preloaded
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    zygote = client.start(preloaded())
+    yield zygote.address
+    zygote.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [r for group in ("passed", "failed") for r in terminalreporter.stats.get(group, [])]
+    rows = sorted(value for r in reports for name, value in getattr(r, "user_properties", ()) if name == "zoo")
+    if rows:
+        terminalreporter.section("the zoo: defect, requirement that must catch it, what caught it")
+        for row in rows:
+            terminalreporter.write_line(row)

@@ -1,0 +1,1 @@
+"""The zoo: deliberately wrong plugins, a module an area."""

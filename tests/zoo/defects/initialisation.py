@@ -1,0 +1,111 @@
+"""Wrong starts of the device, and wrong handling of the loaded model."""
+
+from __future__ import annotations
+
+from zoo.workshop import Defect, Edit
+
+_FILE = "platform.py"
+_START = "        torch.set_flush_denormal(False)\n"
+_INIT = "    def init_backend(self) -> None:\n"
+
+
+def _start(name: str, requirement: str, lines: str, also: tuple[str, ...] = ()) -> Defect:
+    """A right start of the device with something wrong behind it."""
+    body = "".join(f"        {line}\n" for line in lines.splitlines())
+    return Defect(name, requirement, (Edit(_FILE, _START, _START + body),), also=also)
+
+
+def _model(name: str, requirement: str, lines: str, also: tuple[str, ...] = ()) -> Defect:
+    """A platform with a post_load_model of its own."""
+    body = "".join(f"        {line}\n" for line in lines.splitlines())
+    method = f"    def post_load_model(self, model: Any) -> Any:\n{body}\n"
+    return Defect(name, requirement, (Edit(_FILE, _INIT, method + _INIT),), also=also)
+
+
+DEFECTS = (
+    _start("init-backend-raises", "INIT-001", 'raise OSError("libacme.so.2: cannot open shared object file")'),
+    _start("init-backend-returns-a-handle", "INIT-001", "return self"),
+    _start(
+        "init-backend-only-once",
+        "INIT-002",
+        'if getattr(self, "started", False):\n    raise RuntimeError("already started")\nself.started = True',
+    ),
+    _start("init-backend-sets-the-rank", "INIT-003", 'import os\nos.environ.setdefault("RANK", "0")'),
+    _start(
+        "init-backend-overwrites-the-master",
+        "INIT-003",
+        'import os\nif "MASTER_ADDR" in os.environ:\n    os.environ["MASTER_ADDR"] = "localhost"',
+    ),
+    _start(
+        "init-backend-sets-the-default-dtype",
+        "INIT-004",
+        "torch.set_default_dtype(torch.bfloat16)",
+    ),
+    _start("init-backend-turns-gradients-off", "INIT-004", "torch.set_grad_enabled(False)"),
+    _start("init-backend-changes-the-folder", "INIT-004", 'import os\nos.chdir("/")'),
+    _start("init-backend-seeds-torch", "INIT-005", "torch.manual_seed(0)"),
+    _start(
+        "init-backend-takes-the-signals", "INIT-005", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    ),
+    Defect(
+        "resolving-starts-a-thread",
+        "INIT-006",
+        (
+            Edit(
+                _FILE,
+                _INIT,
+                "    def __init__(self) -> None:\n"
+                "        import threading\n\n"
+                "        threading.Thread(target=threading.Event().wait, daemon=True).start()\n\n" + _INIT,
+            ),
+        ),
+    ),
+    Defect(
+        "device-module-is-not-registered",
+        "INIT-007",
+        (
+            Edit(
+                "device_module.py",
+                "    here = runtime()\n    here.thread.device = here.index_of(device)",
+                "    raise NotImplementedError",
+            ),
+        ),
+        of="sim",
+    ),
+    Defect(
+        "device-module-has-no-streams",
+        "INIT-007",
+        (Edit("device_module.py", "stream = StreamContext\n", ""), Edit("device_module.py", '    "stream",\n', "")),
+        of="sim",
+    ),
+    _start(
+        "init-backend-wants-the-machine-for-itself",
+        "INIT-008",
+        "import socket, time\n"
+        "self.lock = socket.socket(socket.AF_UNIX)\n"
+        'self.lock.bind("\\0acme-lock")\n'
+        "time.sleep(0.03)",
+    ),
+    _model("post-load-model-raises", "INIT-009", "raise NotImplementedError"),
+    _model(
+        "post-load-model-drops-the-bias",
+        "INIT-009",
+        'for layer in model.modules():\n    if hasattr(layer, "bias"):\n        layer.bias.data.zero_()',
+    ),
+    _model(
+        "post-load-model-transposes-square-weights",
+        "INIT-009",
+        "for p in model.parameters():\n    if p.dim() == 2:\n        p.data = p.data.t().contiguous()",
+    ),
+    _model(
+        "post-load-model-asks-the-first-parameter",
+        "INIT-010",
+        "device = next(model.parameters()).device\nmodel.to(device)",
+    ),
+    _model("post-load-model-returns-a-copy", "INIT-011", "import copy\nreturn copy.deepcopy(model)"),
+    _model(
+        "post-load-model-renames-the-weights",
+        "INIT-011",
+        "model.extra = torch.nn.Linear(1, 1)\nmodel.forward = lambda x: torch.nn.Sequential(*list(model)[:-1])(x)",
+    ),
+)

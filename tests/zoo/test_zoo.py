@@ -1,0 +1,72 @@
+"""Every wrong plugin is caught by the requirement that it breaks; no right one is blamed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sglang_conformance.suite.areas import AREAS, all_checks
+from zoo import defects
+from zoo.inspection import failing, inspect
+from zoo.workshop import RIGHT, Defect, build
+
+Record = Callable[[str, object], None]
+
+DEFECTS: tuple[Defect, ...] = tuple(
+    defect
+    for module in pkgutil.iter_modules(defects.__path__)
+    for defect in importlib.import_module(f"{defects.__name__}.{module.name}").DEFECTS
+)
+
+
+# Each defect meets the areas of the requirements that it names; with ZOO=whole the whole suite, which takes minutes and
+# shows also what else would catch it.
+WHOLE = os.environ.get("ZOO") == "whole"
+
+
+def areas_of(defect: Defect) -> tuple[str, ...]:
+    named = {defect.requirement, *defect.also}
+    return AREAS if WHOLE else tuple(dict.fromkeys(c.area for c in all_checks() if named & set(c.requirements)))
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name)
+def test_defect_is_caught_by_the_requirement_it_breaks(
+    defect: Defect, tmp_path: Path, address: str, record_property: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in defect.environment.items():
+        monkeypatch.setenv(name, value)
+    plugin = RIGHT[defect.of]
+    folder = build(plugin, tmp_path, defect.edits)
+    certificate = inspect(
+        folder,
+        plugin.name,
+        address,
+        release=defect.release,
+        deadline=defect.deadline,
+        areas=areas_of(defect),
+    )
+    caught = failing(certificate)
+    record_property("zoo", f"{defect.name:<52} {defect.requirement:<9} {' '.join(caught) or '-'}")
+    assert defect.requirement in caught, f"nothing of {defect.requirement} in {caught}"
+    accident = set(caught) - {defect.requirement, *defect.also}
+    assert not accident, {name: caught[name] for name in accident}
+
+
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_plugin_is_not_blamed(name: str, release: str, tmp_path: Path, address: str) -> None:
+    plugin = RIGHT[name]
+    certificate = inspect(build(plugin, tmp_path), plugin.name, address, release=release)
+    assert failing(certificate) == {}
+    not_judged = [o for o in certificate.outcomes if o.outcome in ("not-run", "host-defect")]
+    assert not_judged == []
+
+
+def test_names_are_unique() -> None:
+    names = [defect.name for defect in DEFECTS]
+    assert len(names) == len(set(names))
