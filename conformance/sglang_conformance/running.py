@@ -60,23 +60,11 @@ def wake(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     try:
         options = _options(config)
-        if worker is None:
-            known = waivers.load(options.waivers, today=date.today(), known=loader.load()) if options.waivers else None
-            if not config.option.collectonly:
-                folder.prepare(options.certificate)
-        else:
-            known = None
+        catalogue = loader.load()
+        known = _prepare(config, options, catalogue) if worker is None else None
     except (OptionError, folder.FolderError, waivers.WaiverError, loader.CatalogueError) as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.collectonly:
-        zygote, address = None, ""
-    elif worker is None:
-        zygote = client.start(preloaded(in_tree=options.subject.in_tree))
-        address = zygote.address
-    else:
-        zygote, address = None, worker[_ADDRESS]
-    if zygote is not None:
-        config.add_cleanup(zygote.close)
+    address = worker[_ADDRESS] if worker else _start(config, options)
     _take_over_arguments(config)
     judge = Judge(options, address, catalogue)
     config.add_cleanup(judge.close)
@@ -86,6 +74,23 @@ def wake(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config, judge, known, address), "sglang_conformance_recorder")
     else:
         config.pluginmanager.register(Worker(judge), "sglang_conformance_worker")
+
+
+def _prepare(config: pytest.Config, options: Config, catalogue: loader.Catalogue) -> waivers.Waivers | None:
+    """Read the waivers, and see at the start, not after a long run, that the record can be written."""
+    known = waivers.load(options.waivers, today=date.today(), known=catalogue) if options.waivers else None
+    if not config.option.collectonly:
+        folder.prepare(options.certificate)
+    return known
+
+
+def _start(config: pytest.Config, options: Config) -> str:
+    """Start the warm process, to be ended with pytest; its address."""
+    if config.option.collectonly:
+        return ""
+    zygote = client.start(preloaded(in_tree=options.subject.in_tree))
+    config.add_cleanup(zygote.close)
+    return zygote.address
 
 
 def _options(config: pytest.Config) -> Config:
