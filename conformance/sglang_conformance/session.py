@@ -41,31 +41,28 @@ def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
 
 
 class Stages:
-    """The warm processes of one world: the host entered, then the platform resolved. Made when first needed."""
+    """The warm processes of one world: the host entered; the platform resolved in it. Made when first needed."""
 
     def __init__(self, zygote: Warm, config: Config, world: World) -> None:
         self._zygote = zygote
         self._config = config
-        self._world = world
+        self._world = replace(world, paths=config.paths)
+        self._entering = {
+            "kind": config.host.kind,
+            "table": config.host.contract.to_json(),
+            "subject": config.subject.to_json(),
+        }
 
     @cached_property
     def host(self) -> tuple[Warm | None, Result]:
-        """The process in which the host is imported, or None and how that failed."""
-        arguments = {
-            "kind": self._config.host.kind,
-            "table": self._config.host.contract.to_json(),
-            "subject": self._config.subject.to_json(),
-        }
-        world = replace(self._world, paths=self._config.paths)
-        return self._zygote.warm(f"{_JOBS}:enter_host", arguments, world=world, deadline=client.START_DEADLINE)
+        """The process in which the host is imported, and nothing of the vendor's; or None and how that failed."""
+        return self._zygote.warm(f"{_JOBS}:enter_host", self._entering, deadline=client.START_DEADLINE)
 
     @cached_property
     def platform(self) -> tuple[Warm | None, Result]:
         """The process in which the platform is resolved, or None and how that failed."""
-        host, result = self.host
-        if host is None:
-            return None, result
-        return host.warm(f"{_JOBS}:resolve_platform", deadline=self._config.deadline)
+        deadline = 2 * self._config.deadline
+        return self._zygote.warm(f"{_JOBS}:resolve_platform", self._entering, world=self._world, deadline=deadline)
 
     @cached_property
     def survives_fork(self) -> bool:
@@ -73,20 +70,28 @@ class Stages:
         platform, _ = self.platform
         return platform is not None and platform.threads == 1 and not platform.run(f"{_JOBS}:forks_badly").value
 
+    def tell(self) -> Story:
+        """The story of the plugin under test."""
+        host, result = self.host
+        if host is None:
+            return Story(output=result.output)
+        arguments = {"subject": self._entering["subject"]}
+        return read(host.run(_STORY, arguments, world=self._world, deadline=2 * self._config.deadline))
+
     def run(self, check: Check) -> Result | None:
         """Run a check's body in a probe; None where the stage that it needs could not be made."""
-        arguments = {"module": check.module, "name": check.name, "examples": self._config.examples}
-        host, _ = self.host
-        if host is None:
-            return None
+        body = {"module": check.module, "name": check.name, "examples": self._config.examples}
+        deadline = self._config.deadline
         if check.place == "host":
-            return host.run(f"{_JOBS}:run", arguments, deadline=self._config.deadline)
+            host, _ = self.host
+            return host.run(f"{_JOBS}:run", body, world=self._world, deadline=deadline) if host else None
         platform, _ = self.platform
         if platform is None:
             return None
         if self.survives_fork:
-            return platform.run(f"{_JOBS}:run", arguments, deadline=self._config.deadline)
-        return host.run(f"{_JOBS}:resolve_and_run", arguments, deadline=2 * self._config.deadline)
+            return platform.run(f"{_JOBS}:run", body, deadline=deadline)
+        alone = {"entering": self._entering, **body}
+        return self._zygote.run(f"{_JOBS}:resolve_and_run", alone, world=self._world, deadline=3 * deadline)
 
 
 class Session:
@@ -114,11 +119,7 @@ class Session:
     @cached_property
     def story(self) -> Story:
         """How the plugin comes to life, walked step by step in a probe."""
-        host, result = self._stages.host
-        if host is None:
-            return Story(output=result.output)
-        arguments = {"subject": self.config.subject.to_json()}
-        return read(host.run(_STORY, arguments, deadline=2 * self.config.deadline))
+        return self._stages.tell()
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

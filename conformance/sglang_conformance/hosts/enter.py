@@ -6,11 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..contract.model import Contract
+from ..probes.world import World, show_distributions
 
+_NEUTRAL = {"SGLANG_PLATFORM": None, "SGLANG_PLUGINS": None, "SGLANG_USE_CPU_ENGINE": "1"}
 MODULES = ("sglang.srt.platforms", "sglang.srt.plugins", "sglang.srt.plugins.hook_registry")
 
 
@@ -35,6 +38,25 @@ def enter(kind: str, table: Mapping[str, Any]) -> Contract:
         advice = f"; pip install {missing}" if missing and missing != "sglang" else ""
         raise HostImportError(f"the {kind} SGLang does not import: {error}{advice}") from error
     return Contract.from_json(table)
+
+
+def enter_alone(kind: str, table: Mapping[str, Any], providers: Sequence[str]) -> Contract:
+    """Enter the host with nothing of the vendors', and leave the choice of a platform open.
+
+    The real SGLang chooses its platform while it is imported (0.5.23, srt/utils/common.py): here a built-in one. Its
+    few modules that import the platform by name keep that one; whoever asks ``platforms.current_platform`` later gets
+    what the environment then says. ``providers`` are the distributions that provide platforms.
+    """
+    before = {name: os.environ.get(name) for name in _NEUTRAL}
+    World(_NEUTRAL, hidden=tuple(providers)).enter()
+    try:
+        contract = enter(kind, table)
+    finally:
+        show_distributions()
+        World(before).enter()
+    platforms = importlib.import_module("sglang.srt.platforms")
+    platforms._current_platform = None  # type: ignore[attr-defined]
+    return contract
 
 
 def load_device_backends() -> None:

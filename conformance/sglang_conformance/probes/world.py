@@ -65,6 +65,11 @@ def hide_distributions(names: Iterable[str]) -> None:
     ]
 
 
+def show_distributions() -> None:
+    """Undo every :func:`hide_distributions` of this process."""
+    sys.meta_path[:] = [finder.shown() if isinstance(finder, _Hiding) else finder for finder in sys.meta_path]
+
+
 class _Hiding:
     """A meta-path finder that finds what another finds, less some distributions."""
 
@@ -74,6 +79,10 @@ class _Hiding:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._finder, name)
+
+    def shown(self) -> Any:
+        """The finder underneath, which hides nothing."""
+        return self._finder.shown() if isinstance(self._finder, _Hiding) else self._finder
 
     def find_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self._finder.find_spec(*args, **kwargs)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contract.model import Contract
-from ..hosts.enter import enter, load_device_backends, resolve
+from ..hosts.enter import enter, enter_alone, load_device_backends, resolve
 from ..probes.server import Probe
 from ..subject import Subject
 from .declare import parameters
@@ -34,15 +34,18 @@ class Stage:
 
 def enter_host(probe: Probe, kind: str, table: Mapping[str, Any], subject: Mapping[str, Any]) -> tuple[Stage, None]:
     """Warm: the host is imported, and nothing of the vendor's."""
-    return Stage(kind, enter(kind, table), Subject.from_json(subject)), None
+    judged = Subject.from_json(subject)
+    return Stage(kind, enter_alone(kind, table, judged.providers), judged), None
 
 
-def resolve_platform(probe: Probe) -> tuple[Stage, dict[str, Any]]:
+def resolve_platform(
+    probe: Probe, kind: str, table: Mapping[str, Any], subject: Mapping[str, Any]
+) -> tuple[Stage, dict[str, Any]]:
     """Warm: the host has loaded the plugins and resolved the platform. Its value: what the platform says it is."""
-    stage: Stage = probe.state
     load_device_backends()
+    contract = enter(kind, table)
     platform = resolve()
-    return Stage(stage.host, stage.contract, stage.subject, platform), facts(platform)
+    return Stage(kind, contract, Subject.from_json(subject), platform), facts(platform)
 
 
 def facts(platform: Any) -> dict[str, Any]:
@@ -88,9 +91,9 @@ def run(probe: Probe, module: str, name: str, examples: int) -> dict[str, Any]:
     return _run(probe.state, module, name, examples)
 
 
-def resolve_and_run(probe: Probe, module: str, name: str, examples: int) -> dict[str, Any]:
+def resolve_and_run(probe: Probe, entering: Mapping[str, Any], module: str, name: str, examples: int) -> dict[str, Any]:
     """Run one check's body on a platform resolved for it alone: for platforms that do not survive a fork."""
-    stage, _ = resolve_platform(probe)
+    stage, _ = resolve_platform(probe, **entering)
     return _run(stage, module, name, examples)
 
 
