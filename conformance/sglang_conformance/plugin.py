@@ -8,12 +8,48 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 import pytest
 
+_GROUP = "sglang-conformance"
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of ``pytest --platform=NAME``."""
-    group = parser.getgroup("sglang-conformance", "SGLang platform conformance")
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the options where the command line speaks of them.
+
+    Nowhere else: a project's conftest may have a ``--platform`` or ``--profile`` of its own, and merely having the kit
+    installed must not clash with it. (``pytest --platform=NAME --help`` lists them.)
+    """
+    config = pluginmanager.get_plugin("pytestconfig")
+    given = [*(config.invocation_params.args if config else ()), *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    if _speaks_of_us(given):
+        _add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Add the options where a project's own settings (``addopts``) speak of them."""
+    if _speaks_of_us(args) and not hasattr(early_config.known_args_namespace, "platform"):
+        _add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Wake the kit where a platform is named."""
+    if config.getoption("sglang", None) is not None and config.getoption("platform") is not None:
+        from .running import wake
+
+        wake(config)
+
+
+def _speaks_of_us(args: Sequence[object]) -> bool:
+    return any(str(arg) == "--platform" or str(arg).startswith("--platform=") for arg in args)
+
+
+def _add_options(parser: pytest.Parser) -> None:
+    """The options of ``pytest --platform=NAME``."""
+    group = parser.getgroup(_GROUP, "SGLang platform conformance")
     add = group.addoption
     add("--platform", metavar="NAME", help="certify this platform; without it the kit stays asleep")
     add(
@@ -38,11 +74,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--examples", metavar="N", type=int, help="hypothesis examples a property (default: 50)")
     add("--deadline", metavar="SECONDS", type=float, help="how long vendor code may take at a time (default: 30)")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Wake the kit where a platform is named."""
-    if config.getoption("--platform") is not None:
-        from .running import wake
-
-        wake(config)

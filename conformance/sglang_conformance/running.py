@@ -57,6 +57,8 @@ def wake(config: pytest.Config) -> None:
 
     Raises pytest.UsageError, with one clear line, where an option cannot be used.
     """
+    if _runs_its_own_tests(config):
+        return
     worker = getattr(config, "workerinput", None)
     try:
         options = _options(config)
@@ -106,6 +108,17 @@ def _options(config: pytest.Config) -> Config:
         deadline=get("--deadline"),
         folder=config.invocation_params.dir,
     )
+
+
+def _runs_its_own_tests(config: pytest.Config) -> bool:
+    """Whether the command line names paths, none of them the suite's: a project's own tests, run as pytest would.
+
+    Paths that come from elsewhere (``PYTEST_ADDOPTS``, ``addopts``) narrow a certification, and end it incomplete.
+    """
+    paths = [str(arg) for arg in config.args if config.args_source == pytest.Config.ArgsSource.ARGS]
+    asked = {str(arg) for arg in config.invocation_params.args}
+    suite = (str(collection.SUITE), f"{__package__}.suite", f"{__package__}/suite")
+    return bool(paths) and all(path in asked and not path.startswith(suite) for path in paths)
 
 
 def _take_over_arguments(config: pytest.Config) -> None:

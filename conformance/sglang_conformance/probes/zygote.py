@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -31,6 +32,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Asking torch whether CUDA is there must not initialise CUDA, which no fork survives.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # hypothesis keeps tables of characters and constants; not in the folder that pytest happens to run in.
+    "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(tempfile.gettempdir(), f"sglang-conformance-hypothesis-{os.getuid()}"),
 }
 """Variables of the zygote and of every probe."""
 
