@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import pytest
 
-_GROUP = "sglang-conformance"
+_ASKED_FOR = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -23,33 +23,35 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     installed must not clash with it. (``pytest --platform=NAME --help`` lists them.)
     """
     config = pluginmanager.get_plugin("pytestconfig")
-    given = [*(config.invocation_params.args if config else ()), *os.environ.get("PYTEST_ADDOPTS", "").split()]
-    if _speaks_of_us(given):
-        _add_options(parser)
+    if config is not None:
+        given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+        _add_options_if_asked(config, parser, given)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
     """Add the options where a project's own settings (``addopts``) speak of them."""
-    if _speaks_of_us(args) and not hasattr(early_config.known_args_namespace, "platform"):
-        _add_options(parser)
+    if not early_config.stash.get(_ASKED_FOR, False):
+        _add_options_if_asked(early_config, parser, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Wake the kit where a platform is named."""
-    if config.getoption("sglang", None) is not None and config.getoption("platform") is not None:
+    if config.stash.get(_ASKED_FOR, False):
         from .running import wake
 
         wake(config)
 
 
-def _speaks_of_us(args: Sequence[object]) -> bool:
-    return any(str(arg) == "--platform" or str(arg).startswith("--platform=") for arg in args)
+def _add_options_if_asked(config: pytest.Config, parser: pytest.Parser, args: Sequence[object]) -> None:
+    if any(str(arg) == "--platform" or str(arg).startswith("--platform=") for arg in args):
+        config.stash[_ASKED_FOR] = True
+        _add_options(parser)
 
 
 def _add_options(parser: pytest.Parser) -> None:
     """The options of ``pytest --platform=NAME``."""
-    group = parser.getgroup(_GROUP, "SGLang platform conformance")
+    group = parser.getgroup("sglang-conformance", "SGLang platform conformance")
     add = group.addoption
     add("--platform", metavar="NAME", help="certify this platform; without it the kit stays asleep")
     add(

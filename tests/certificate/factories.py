@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
 from sglang_conformance.certificate.model import (
     Certificate,
     Finding,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+
 from sglang_conformance.certificate.junit import ReportError, element, junit_text, read_junit
 from sglang_conformance.certificate.model import Finding, OutcomeName
 

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
+
 from sglang_conformance.certificate.folder import FolderError, prepare, write
 from sglang_conformance.certificate.record import RecordError, digest, dumps, from_json, read, to_json
 from sglang_conformance.certificate.verify import verify

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sglang_conformance.certificate.model import Finding, HostIdentity
 from sglang_conformance.certificate.summary import summary
 from sglang_conformance.certificate.text import clean, cut, failure_lines, failure_text, labelled

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sglang_conformance.certificate.model import Certificate, Finding, Observation, OutcomeName
 from sglang_conformance.certificate.verdict import certify, exit_status
 from sglang_conformance.requirements.model import Requirement

@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+
 from sglang_conformance.certificate.waivers import Waiver, WaiverError, Waivers, load
 
 TODAY = date(2026, 6, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
 from sglang_conformance.contract.callsites import uses
 from sglang_conformance.contract.extract import extract
 from sglang_conformance.contract.model import CallSite

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.errors import ContractError
 from sglang_conformance.contract.extract import extract

@@ -4,6 +4,7 @@ import ast
 from textwrap import dedent
 
 import pytest
+
 from sglang_conformance.contract.members import members, names, signature
 from sglang_conformance.contract.model import CallSite, Default, Member
 

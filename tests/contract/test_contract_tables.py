@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.errors import ContractError
 from sglang_conformance.contract.model import BackendSwitch, Contract, Default

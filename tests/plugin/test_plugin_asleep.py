@@ -22,12 +22,21 @@ def test_fails():
 """
 
 
+# Every option of the kit's, as another project may have them for ends of its own.
+CONFTEST = """\
+def pytest_addoption(parser):
+    for name in ("platform", "sglang", "contract", "profile", "waivers", "certificate", "examples", "deadline"):
+        parser.addoption(f"--{name}", default="own")
+"""
+
+
 @pytest.fixture
 def asleep(once: Once) -> Ran:
-    """A project's own tests, run where the kit is installed, with the kit's options given but no platform."""
+    """A project's own tests, run where the kit is installed, with options of the project's that are named like it."""
 
     def make(folder: Path) -> Ran:
         (folder / "test_own.py").write_text(TESTS)
+        (folder / "conftest.py").write_text(CONFTEST)
         # Hypothesis' own pytest plugin would import it; what is measured here is the kit.
         options = ("-p", "no:hypothesispytest", "-p", "no:xdist", "--profile=nonsense", "--waivers=nowhere")
         return run_pytest(folder, *options)
@@ -69,8 +78,29 @@ def test_own_tests_run_as_if_the_kit_were_not_there(asleep: Ran) -> None:
 
 
 def test_help_lists_each_option_once(project: Path) -> None:
-    screen = run_pytest(project, "--help").screen
+    screen = run_pytest(project, "--platform=cpu", "--help").screen
     section = screen.partition("SGLang platform conformance:")[2].partition("\n\n")[0]
     options = ("platform", "sglang", "contract", "profile", "waivers", "certificate", "examples", "deadline")
     listed = [line.split("=")[0].split()[0] for line in section.splitlines() if line.startswith("  --")]
     assert listed == [f"--{name}" for name in options]
+
+
+def test_paths_on_the_command_line_run_as_pytest_would(project: Path) -> None:
+    (project / "test_own.py").write_text("def test_passes(): pass\n")
+    ran = run_pytest(project, "--platform=cpu", "test_own.py")
+    assert ran.status == pytest.ExitCode.OK
+    assert ran.written == []
+
+
+def test_paths_from_the_environment_certify_nothing(project: Path) -> None:
+    (project / "test_own.py").write_text("def test_passes(): pass\n")
+    ran = run_pytest(project, "--platform=cpu", PYTEST_ADDOPTS="test_own.py")
+    assert ran.status == 6
+    assert ran.record["kind"] == "development"
+
+
+def test_platform_may_stand_in_the_project_s_settings(project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\naddopts = --platform=nothing-like-it\n")
+    ran = run_pytest(project)
+    assert ran.status == pytest.ExitCode.USAGE_ERROR
+    assert "--platform=nothing-like-it: no such platform" in ran.screen

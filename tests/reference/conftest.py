@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sglang_reference
 from sglang_conformance.contract import tables
 

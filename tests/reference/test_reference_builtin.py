@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+
 from sglang_conformance.contract import tables
 
 GIB = 1 << 30

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sglang_reference
 import torch
+
+import sglang_reference
 
 GIB = 1 << 30
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 import sglang_reference
 from sglang_conformance.contract import tables
 

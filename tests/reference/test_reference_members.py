@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
+
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.model import Member
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 import sglang_reference
 
 NOTHING = "def activate():\n    return None\n"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from packaging.version import InvalidVersion
+
 from sglang_conformance.requirements.loader import Catalogue, CatalogueError, load
 from sglang_conformance.requirements.model import Requirement
 

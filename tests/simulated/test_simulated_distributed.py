@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from sglang_simulated import device, distributed
 from torch import Tensor
+
+from sglang_simulated import device, distributed
 
 Fill = Callable[..., Tensor]  # fill(n): n elements that hold this rank's number plus 1, on the device under test
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from sglang_simulated import device
 from sglang_simulated.graph_runner import SimGraphBackend, SimGraphRunner
 

@@ -155,6 +155,7 @@ def test_the_hook_answers_for_its_device_only(release: str) -> None:
     _platform(release)
     from sglang.srt.distributed import parallel_state
     from sglang.srt.plugins.hook_registry import HookRegistry
+
     from sglang_simulated import hooks
 
     def answers() -> list[str]:

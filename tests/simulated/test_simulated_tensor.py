@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from sglang_simulated import device
 from torch import Tensor
+
+from sglang_simulated import device
 
 FACTORIES: dict[str, Callable[[str], Tensor]] = {
     "zeros": lambda d: torch.zeros(2, 3, device=d),
