@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sglang_conformance.suite import worlds
-from sglang_conformance.suite.worlds import Installed, Taken, World, taken
+from sglang_conformance.suite.aids import worlds
+from sglang_conformance.suite.aids.worlds import Installed, Taken, World, taken
 
 
 def plugin(name: str, behaviour: Any = "active") -> Installed:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ..contract.model import Contract
 from ..probes.observe import Changes, changes, observe
 from . import expect
+from .aids.drawn_arguments import settings_of, single_settings
+from .aids.resolution import overrides
+from .aids.server_args import Configuration
 from .declare import in_probe, requirement
-from .drawn_arguments import settings_of, single_settings
-from .resolution import overrides
-from .server_args import Configuration
 
 _MEMBER = "apply_server_args_defaults"
 _HINT = "set a field only where it still has its default; refuse what the device cannot do with a ValueError"

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..contract.model import BackendTable, Contract
-from . import answers, children, expect, groups, worker
+from . import expect
+from .aids import answers, children, groups, worker
 from .declare import in_probe, requirement
 
 _NAMES = (

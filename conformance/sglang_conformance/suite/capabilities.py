@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
+from .aids.resolution import start_device
+from .aids.uncovered import class_of
 from .declare import in_probe, requirement
-from .resolution import start_device
-from .uncovered import class_of
 
 # The names that SGLang 0.5.23 passes (srt/speculative/spec_info.py), and any other: algorithms can be registered.
 ALGORITHMS = ("DFLASH", "EAGLE", "EAGLE3", "STANDALONE", "NGRAM", "DSPARK", "UNO", "FROZEN_KV_MTP")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from . import answers, children, expect, queued, reindexing, seeds, uuids, worker
+from . import expect
+from .aids import answers, children, queued, reindexing, seeds, uuids, worker
 from .declare import in_probe, requirement
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
+from .aids.resolution import overrides
+from .aids.server_args import table
+from .aids.uncovered import NotCovered, answer_of, can_be_made, class_of
 from .capabilities import algorithms
 from .declare import in_probe, requirement
-from .resolution import overrides
-from .server_args import table
-from .uncovered import NotCovered, answer_of, can_be_made, class_of
 
 # The pool that each kind's class must extend (SGLang 0.5.23, srt/mem_cache/kv_cache_configurator.py:165).
 POOLS: Mapping[str, str] = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}

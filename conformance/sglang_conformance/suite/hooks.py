@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from ..contract.model import Contract
 from ..hosts.story import Story
 from ..subject import Subject
-from . import expect, hook_fitness, hook_machinery, hook_worlds
+from . import expect
 from .declare import in_controller, in_host, in_probe, requirement
-from .hook_distributions import Distribution, Selection, distributions, selections
-from .hook_plugin import need_hook_plugin, registrations, rehearse
-from .hook_programs import Program, programs
+from .hooking import fitness, machinery, worlds
+from .hooking.distributions import Distribution, Selection, distributions, selections
+from .hooking.plugin import need_hook_plugin, registrations, rehearse
+from .hooking.programs import Program, programs
 
 _LOGGED = "SGLang logs it and carries on without the hook"
 
@@ -26,59 +27,59 @@ _LOGGED = "SGLang logs it and carries on without the hook"
 @in_probe
 @given(program=programs(classes=False))
 def test_hooks_run_in_order_and_with_their_arguments(platform: Any, program: Program) -> None:
-    hook_machinery.run(program)
+    machinery.run(program)
 
 
 @requirement("HOOK-002")
 @in_probe
 @given(kind=st.sampled_from(("BEFORE", "AFTER", "AROUND", "REPLACE")))
 def test_hook_reaches_the_modules_that_imported_its_target(platform: Any, kind: str) -> None:
-    hook_machinery.rebind(kind)
+    machinery.rebind(kind)
 
 
 @requirement("HOOK-003")
 @in_probe
 @given(program=programs(classes=True))
 def test_replacing_class_takes_the_hooks_on_its_methods(platform: Any, program: Program) -> None:
-    hook_machinery.run(program)
+    machinery.run(program)
 
 
 @requirement("HOOK-003")
 @in_probe
 def test_replacing_class_is_itself_what_the_name_stands_for(platform: Any) -> None:
-    hook_machinery.replace_class()
+    machinery.replace_class()
 
 
 @requirement("HOOK-004")
 @in_probe
 @given(kind=st.sampled_from(("BEFORE", "AFTER", "AROUND")))
 def test_class_is_refused_as_any_hook_but_replace(platform: Any, kind: str) -> None:
-    hook_machinery.refuse_class(kind)
+    machinery.refuse_class(kind)
 
 
 @requirement("HOOK-004")
 @in_probe
 @given(kind=st.sampled_from(("BEFORE", "AFTER", "AROUND")))
 def test_wrong_registration_leaves_the_others_alone(platform: Any, kind: str) -> None:
-    hook_machinery.refuse_target(kind)
+    machinery.refuse_target(kind)
 
 
 @requirement("HOOK-005")
 @in_probe
 @given(program=programs(classes=False), applications=st.integers(2, 3))
 def test_applying_hooks_again_changes_nothing(platform: Any, program: Program, applications: int) -> None:
-    hook_machinery.run(program, applications=applications)
+    machinery.run(program, applications=applications)
 
 
 @requirement("HOOK-006")
 @in_host
 def test_hooks_of_plugins_loaded_before_and_after_take_effect(contract: Contract) -> None:
-    with hook_worlds.neighbours(contract.groups) as (call, sources):
-        hook_worlds.load_and_resolve()
+    with worlds.neighbours(contract.groups) as (call, sources):
+        worlds.load_and_resolve()
         cause = "this plugin resets SGLang's registry, applies hooks before all are registered, or patches it"
         seen = expect.attempt("the neighbours' hooked function", call, cause=cause)
-        expect.equal(seen, hook_worlds.NEIGHBOURS, call=seen.call, cause=cause)
-        expect.equal(sources(), hook_worlds.SOURCES, call="the sources in SGLang's registry", cause=cause)
+        expect.equal(seen, worlds.NEIGHBOURS, call=seen.call, cause=cause)
+        expect.equal(sources(), worlds.SOURCES, call="the sources in SGLang's registry", cause=cause)
 
 
 @requirement("HOOK-007")
@@ -87,15 +88,15 @@ def test_hooks_of_plugins_loaded_before_and_after_take_effect(contract: Contract
 def test_variables_decide_which_hook_plugins_load(
     platform: Any, contract: Contract, present: list[Distribution], chosen: Selection
 ) -> None:
-    hook_worlds.choose(present, chosen, contract.groups)
+    worlds.choose(present, chosen, contract.groups)
 
 
 @requirement("HOOK-007")
 @in_host
 def test_hooks_are_left_out_where_another_platform_is_selected(subject: Subject, contract: Contract) -> None:
     need_hook_plugin(subject)
-    with hook_worlds.another_platform(contract.groups) as name:
-        loaded = hook_worlds.loaded_by_sglang()
+    with worlds.another_platform(contract.groups) as name:
+        loaded = worlds.loaded_by_sglang()
     own = sorted(point.name for point in subject.hook_points if loaded.get(point.name) == subject.distribution)
     expect.equal(own, [], call=f"SGLANG_PLATFORM={name}: load_plugins()")
 
@@ -111,7 +112,7 @@ def test_hook_plugin_runs_without_an_error(subject: Subject) -> None:
 @in_host
 def test_hook_plugin_is_loaded_with_its_platform(subject: Subject) -> None:
     need_hook_plugin(subject)
-    loaded = hook_worlds.loaded_by_sglang()
+    loaded = worlds.loaded_by_sglang()
     left_out = [point for point in subject.hook_points if loaded.get(point.name) != subject.distribution]
     if not left_out:
         return
@@ -137,7 +138,7 @@ def test_hook_plugin_is_loaded_with_its_platform(subject: Subject) -> None:
 @requirement("HOOK-012")
 @in_host
 def test_target_exists_and_takes_such_a_hook(subject: Subject) -> None:
-    hook_fitness.need_targets(rehearse(subject), cause=_LOGGED)
+    fitness.need_targets(rehearse(subject), cause=_LOGGED)
 
 
 @requirement("HOOK-013")
@@ -145,7 +146,7 @@ def test_target_exists_and_takes_such_a_hook(subject: Subject) -> None:
 def test_hooks_are_in_effect_once_the_platform_is_resolved(platform: Any, subject: Subject) -> None:
     registered = registrations(subject)
     if registered:
-        hook_fitness.need_effect(registered)
+        fitness.need_effect(registered)
     else:
         rehearse(subject)  # tells whether that is declined, not covered by the host, or failed
 
@@ -153,13 +154,13 @@ def test_hooks_are_in_effect_once_the_platform_is_resolved(platform: Any, subjec
 @requirement("HOOK-014")
 @in_host
 def test_hook_takes_what_its_target_must_be_given(subject: Subject) -> None:
-    hook_fitness.need_fit(rehearse(subject), least=True)
+    fitness.need_fit(rehearse(subject), least=True)
 
 
 @requirement("HOOK-015")
 @in_host
 def test_hook_takes_whatever_its_target_takes(subject: Subject) -> None:
-    hook_fitness.need_fit(rehearse(subject), least=False)
+    fitness.need_fit(rehearse(subject), least=False)
 
 
 @requirement("HOOK-016")
@@ -178,21 +179,21 @@ def test_targets_are_sglangs(subject: Subject) -> None:
 @requirement("HOOK-017")
 @in_host
 def test_replacing_class_can_stand_for_the_one_it_replaces(subject: Subject) -> None:
-    hook_fitness.need_likeness(rehearse(subject))
+    fitness.need_likeness(rehearse(subject))
 
 
 @requirement("HOOK-018")
 @in_host
 def test_hook_does_not_call_itself_by_the_targets_name(subject: Subject) -> None:
-    hook_fitness.need_way_out(rehearse(subject))
+    fitness.need_way_out(rehearse(subject))
 
 
 @requirement("HOOK-019")
 @in_probe
 def test_each_hook_is_registered_once(platform: Any, subject: Subject) -> None:
     registered = registrations(subject) or rehearse(subject)
-    hook_fitness.need_single(registered)
-    hook_worlds.load_and_resolve()
+    fitness.need_single(registered)
+    worlds.load_and_resolve()
     again = [str(registration) for registration in registrations(subject)]
     expect.equal(again, [str(registration) for registration in registered], call="load_plugins(), a second time")
 
@@ -203,15 +204,15 @@ def test_registering_hooks_changes_nothing_else(story: Story, subject: Subject) 
     need_hook_plugin(subject)
     step = story.step("hooks")
     if step is not None:
-        hook_fitness.need_no_trace(step.changes, call=", ".join(point.value for point in subject.hook_points))
+        fitness.need_no_trace(step.changes, call=", ".join(point.value for point in subject.hook_points))
 
 
 @requirement("HOOK-021")
 @in_host
 def test_hooks_are_alive_in_child_processes(subject: Subject) -> None:
     need_hook_plugin(subject)
-    parent = hook_worlds.alive(subject)
-    child = hook_worlds.alive_in_child(subject, environment=parent.environment)
+    parent = worlds.alive(subject)
+    child = worlds.alive_in_child(subject, environment=parent.environment)
     expect.equal(
         child.targets,
         parent.targets,
@@ -224,9 +225,9 @@ def test_hooks_are_alive_in_child_processes(subject: Subject) -> None:
 @in_host
 def test_platform_and_hooks_load_when_both_are_listed(subject: Subject) -> None:
     need_hook_plugin(subject)
-    selected = hook_worlds.alive(subject)
+    selected = worlds.alive(subject)
     names = ",".join(dict.fromkeys((subject.name, *(point.name for point in subject.hook_points))))
-    listed = hook_worlds.alive(subject, SGLANG_PLATFORM=None, SGLANG_PLUGINS=names)
+    listed = worlds.alive(subject, SGLANG_PLATFORM=None, SGLANG_PLUGINS=names)
     call = f"SGLANG_PLUGINS={names}, SGLANG_PLATFORM unset: load_plugins(), current_platform"
     expect.equal(listed.platform, selected.platform, call=call)
     expect.equal(listed.targets, selected.targets, call=call, cause="the hooks depend on how the platform was chosen")
@@ -236,5 +237,5 @@ def test_platform_and_hooks_load_when_both_are_listed(subject: Subject) -> None:
 @in_host
 def test_hook_plugin_runs_where_its_platform_is_not_active(subject: Subject) -> None:
     need_hook_plugin(subject)
-    hook_worlds.without_platform(subject)
+    worlds.without_platform(subject)
     rehearse(subject)

@@ -13,8 +13,8 @@ from ..contract.model import Contract, Member
 from ..hosts.story import Story
 from ..subject import Subject
 from . import expect
+from .aids.resolution import is_sglangs, overrides, owner, start_device, vendor_owner
 from .declare import in_controller, in_probe, requirement
-from .resolution import is_sglangs, overrides, owner, start_device, vendor_owner
 from .steps import came_through, started_no_device, walked
 
 # SGLang 0.5.11 and 0.5.23, srt/platforms/device_mixin.py; SAIL came with 0.5.23.

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ..hosts.enter import resolve
 from ..probes.observe import changes, observe
-from . import children, expect, models, worker
+from . import expect
+from .aids import children, models, worker
 from .declare import in_host, in_probe, requirement
 
 RANK_VARIABLES = (

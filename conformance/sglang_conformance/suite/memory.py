@@ -13,9 +13,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from . import answers, expect, holdings, worker
+from . import expect
+from .aids import answers, holdings, worker
+from .aids.worker import MIB
 from .declare import in_probe, requirement
-from .worker import MIB
 
 SMALL = 256 * MIB
 HELD = 64 * MIB

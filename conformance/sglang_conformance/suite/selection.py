@@ -23,9 +23,9 @@ from ..hosts.story import load
 from ..probes.world import canonical, distribution_name, hide_distributions
 from ..subject import EntryPoint, Subject
 from . import expect
+from .aids.worlds import Installed, Taken, World, install, select, taken, worlds
 from .declare import in_host, in_probe, requirement
 from .isolate import Outcome, in_fork
-from .worlds import Installed, Taken, World, install, select, taken, worlds
 
 _CURRENT = "sglang.srt.platforms.current_platform"
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import answers, expect, worker
+from .. import expect
+from . import answers, worker
 
 
 def listed(platform: Any) -> list[str]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from . import expect, worker
+from .. import expect
+from . import worker
 
 WEIGHT, BIAS = 0.25, 0.5
 

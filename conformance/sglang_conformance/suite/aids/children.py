@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..certificate.model import Finding
-from . import expect
+from ...certificate.model import Finding
+from .. import expect
 
 Job = Callable[[], Any]
 

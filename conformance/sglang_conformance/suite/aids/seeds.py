@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import expect, worker
+from .. import expect
+from . import worker
 
 Devices = tuple[Any, ...]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import expect, worker
+from .. import expect
+from . import worker
 
 
 def given(platform: Any, index: int) -> Any:

@@ -11,9 +11,9 @@ import sys
 import types
 from typing import Any
 
-from . import expect
-from .hook_programs import Program, execute, few_modules, fresh_name, make_module
-from .hook_rules import predict
+from .. import expect
+from .programs import Program, execute, few_modules, fresh_name, make_module
+from .rules import predict
 
 _PATCHED = "SGLang's registry behaves as it should without this plugin: the plugin has patched it"
 

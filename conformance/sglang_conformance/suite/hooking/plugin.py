@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..hosts.story import load
-from ..subject import EntryPoint, Subject
-from . import expect
+from ...hosts.story import load
+from ...subject import EntryPoint, Subject
+from .. import expect
 
 
 class Missing(LookupError):

@@ -6,7 +6,7 @@ The module (:func:`make_module`)::
     class Parent          method, shared, make (classmethod), plain (staticmethod), each (x, *, y=0)
     class Child(Parent)   method, which calls its parent's; the rest is inherited
 
-Every function and every hook notes its name and arguments in a trace. :mod:`.hook_rules` says what a program must give.
+Every function and every hook notes its name and arguments in a trace. :mod:`.rules` says what a program must give.
 
 PYTEST_DONT_REWRITE
 """

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import answers, expect, worker
+from .. import expect
+from . import answers, worker
 from .worker import MIB
 
 _STATISTICS = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import expect
+from .. import expect
 
 
 def device(answer: expect.Answer) -> Any:

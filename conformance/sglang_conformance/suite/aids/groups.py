@@ -9,7 +9,8 @@ import warnings
 from datetime import timedelta
 from typing import Any
 
-from . import expect, worker
+from .. import expect
+from . import worker
 
 HOOKED = "a hook on SGLang's get_default_distributed_backend answers for it"
 _LOOKUP = "sglang.srt.distributed.parallel_state.get_default_distributed_backend"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from . import expect
+from .. import expect
 
 MIB = 1 << 20
 

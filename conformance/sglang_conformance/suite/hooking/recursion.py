@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from .hook_plugin import Registration, held
+from .plugin import Registration, held
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .hook_programs import CLASS_ACTIONS, UNLUCKY, Call, Hook, Outcome, Program, Trace
+from .programs import CLASS_ACTIONS, UNLUCKY, Call, Hook, Outcome, Program, Trace
 
 
 @dataclass(frozen=True)

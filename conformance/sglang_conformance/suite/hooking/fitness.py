@@ -11,8 +11,8 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import expect
-from .hook_plugin import (
+from .. import expect
+from .plugin import (
     Found,
     Missing,
     NotCovered,
@@ -25,7 +25,7 @@ from .hook_plugin import (
     replacements,
     signature,
 )
-from .hook_recursion import self_call
+from .recursion import self_call
 
 _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 Arguments = tuple[tuple[str, ...], tuple[str, ...]]

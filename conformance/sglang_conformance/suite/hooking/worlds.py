@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..hosts.enter import resolve
-from ..subject import Subject
-from . import expect
-from .hook_distributions import Distribution, Selection, expected_plugins, install
-from .hook_plugin import in_fork, registrations, rehearse
+from ...hosts.enter import resolve
+from ...subject import Subject
+from .. import expect
+from .distributions import Distribution, Selection, expected_plugins, install
+from .plugin import in_fork, registrations, rehearse
 
 NEIGHBOURS = ["original", "first, on import", "first", "last"]
 """What the function that the neighbours hook returns: each hook adds its word."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from . import expect
+from .. import expect
 
 
 class NotCovered(ImportError):
