@@ -87,22 +87,11 @@ def read(result: Result) -> Story:
             begun = record["begins"]
             continue
         raised = record["failure"]
-        steps.append(Step(**{**record, "failure": _failure(raised) if raised else None}))
+        steps.append(Step(**{**record, "failure": Failure.raised(raised) if raised else None}))
         begun = ""
     if result.failure is not None and (begun or not steps):
         steps.append(Step(begun or STEPS[0], failure=result.failure, seconds=result.seconds))
     return Story(tuple(steps), result.output, result.orphans)
-
-
-def _failure(raised: Mapping[str, Any]) -> Failure:
-    return Failure(
-        "raised",
-        raised["type"],
-        raised["message"],
-        tuple(raised["bases"]),
-        tuple((f[0], f[1], f[2]) for f in raised["frames"]),
-        raised["traceback"],
-    )
 
 
 class _Walk:

@@ -54,6 +54,20 @@ class Failure:
     notes: tuple[str, ...] = ()
     finding: Mapping[str, Any] | None = None
 
+    @classmethod
+    def raised(cls, error: Mapping[str, Any]) -> Failure:
+        """The failure of a job that raised, from what its process said of the exception."""
+        return cls(
+            "raised",
+            error["type"],
+            error["message"],
+            tuple(error["bases"]),
+            tuple((file, line, name) for file, line, name in error["frames"]),
+            error["traceback"],
+            tuple(error["notes"]),
+            error["finding"],
+        )
+
 
 @dataclass(frozen=True)
 class Result:
@@ -217,19 +231,7 @@ class _Watch:
         if self._answer is None:
             return self._result(failure=Failure("exited", "Exited", "its process ended without an answer"))
         if "failure" in self._answer:
-            raised = self._answer["failure"]
-            return self._result(
-                failure=Failure(
-                    "raised",
-                    raised["type"],
-                    raised["message"],
-                    tuple(raised["bases"]),
-                    tuple((f[0], f[1], f[2]) for f in raised["frames"]),
-                    raised["traceback"],
-                    tuple(raised["notes"]),
-                    raised["finding"],
-                )
-            )
+            return self._result(failure=Failure.raised(self._answer["failure"]))
         value = self._answer["value"]
         return self._result(value=(value, self._answer["threads"]) if self._keep else value)
 
