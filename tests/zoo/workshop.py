@@ -17,6 +17,8 @@ _ENTRY_POINTS = """\
 {name}_hooks = {package}.hooks:register
 """
 
+_METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -74,15 +76,27 @@ class Defect:
 
 
 def build(plugin: Plugin, folder: Path, edits: tuple[Edit, ...] = ()) -> Path:
-    """Install the plugin, with the edits made, into a folder to put on the import path; returns the folder."""
+    """Install the plugin, with the edits made, into a folder to put on the import path; returns the folder.
+
+    The other right plugins get empty metadata there, so that one installed in this environment is out of sight.
+    """
     files = {str(file.relative_to(plugin.source)): file.read_text() for file in sorted(plugin.source.rglob("*.py"))}
     files["entry_points.txt"] = plugin.entry_points.format(name=plugin.name, package=plugin.package)
-    files["METADATA"] = f"Metadata-Version: 2.1\nName: {plugin.distribution}\nVersion: 1.0\n"
+    files["METADATA"] = _METADATA.format(name=plugin.distribution, version="1.0")
     for edit in edits:
         files[edit.file] = edit.apply(files.get(edit.file, ""))
-    homes = dict.fromkeys(("entry_points.txt", "METADATA"), f"{plugin.distribution.replace('-', '_')}-1.0.dist-info")
+    homes = dict.fromkeys(("entry_points.txt", "METADATA"), _metadata(plugin))
     for name, text in files.items():
         path = folder / homes.get(name, plugin.package) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    for other in RIGHT.values():
+        metadata = folder / _metadata(other)
+        if other is not plugin:
+            metadata.mkdir()
+            (metadata / "METADATA").write_text(_METADATA.format(name=other.distribution, version="0"))
     return folder
+
+
+def _metadata(plugin: Plugin) -> str:
+    return f"{plugin.distribution.replace('-', '_')}-1.0.dist-info"
