@@ -14,7 +14,8 @@ from sglang_conformance.certificate.verdict import certify
 from sglang_conformance.config import resolve
 from sglang_conformance.requirements import loader
 from sglang_conformance.running import Judge
-from sglang_conformance.suite.areas import AREAS, checks
+from sglang_conformance.suite.areas import all_checks
+from sglang_conformance.suite.declare import Check
 
 EXAMPLES = 12
 
@@ -32,10 +33,10 @@ def inspect(
     *,
     release: str = "0.5.23",
     deadline: float = 10.0,
-    areas: Sequence[str] = AREAS,
+    suite: Sequence[Check] | None = None,
     host: str = "reference",
 ) -> Certificate:
-    """The certificate of a plugin installed in ``folder``, by the whole suite or some of its areas."""
+    """The certificate of a plugin installed in ``folder``, by the whole suite or some of its checks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         config = resolve(
@@ -51,8 +52,8 @@ def inspect(
         )
     judge = Judge(replace(config, paths=(str(folder),)), address, catalogue())
     try:
-        suite = [check for area in areas for check in checks(area) if judge.applies(check)]
-        observations = [judge.judge(check) for check in suite]
+        applying = [check for check in suite or all_checks() if judge.applies(check)]
+        observations = [judge.judge(check) for check in applying]
         run = Run("test", "test", HostIdentity(host, release), release, PlatformIdentity(platform), judge.profiles)
         return certify(judge.certified, observations, run, reproduce=judge.reproduce)
     finally:
