@@ -74,24 +74,28 @@ class Stages:
         """The story of the plugin under test."""
         host, result = self.host
         if host is None:
-            return Story(output=result.output)
+            return Story(obstacle=_failed_stage("host", result))
         arguments = {"subject": self._entering["subject"]}
         return read(host.run(_STORY, arguments, world=self._world, deadline=2 * self._config.deadline))
 
-    def run(self, check: Check) -> Result | None:
-        """Run a check's body in a probe; None where the stage that it needs could not be made."""
+    def run(self, check: Check) -> Result:
+        """Run a check's body in a probe of the stage that it needs, which must be there."""
         body = {"module": check.module, "name": check.name, "examples": self._config.examples}
         deadline = self._config.deadline
+        stage, _ = self.host if check.place == "host" else self.platform
+        if stage is None:
+            raise ValueError(f"{check.id}: its stage could not be made")
         if check.place == "host":
-            host, _ = self.host
-            return host.run(f"{_JOBS}:run", body, world=self._world, deadline=deadline) if host else None
-        platform, _ = self.platform
-        if platform is None:
-            return None
+            return stage.run(f"{_JOBS}:run", body, world=self._world, deadline=deadline)
         if self.survives_fork:
-            return platform.run(f"{_JOBS}:run", body, deadline=deadline)
+            return stage.run(f"{_JOBS}:run", body, deadline=deadline)
         alone = {"entering": self._entering, **body}
         return self._zygote.run(f"{_JOBS}:resolve_and_run", alone, world=self._world, deadline=3 * deadline)
+
+
+def _failed_stage(place: str, result: Result) -> str:
+    what = "the host could not be entered" if place == "host" else "the platform could not be resolved"
+    return f"{what}: {result.failure.message}" if result.failure else what
 
 
 class Session:
@@ -124,7 +128,7 @@ class Session:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What the resolved platform says it is; empty where it could not be resolved."""
-        if not self.resolvable:
+        if self._stillborn:
             return {}
         platform, result = self._stages.platform
         return dict(result.value) if platform is not None else {}
@@ -134,20 +138,6 @@ class Session:
         """The facts where they were asked for already; this asks no probe, for the end of an interrupted run."""
         facts: Mapping[str, Any] = vars(self).get("facts", {})
         return facts
-
-    @cached_property
-    def resolvable(self) -> bool:
-        """Whether it is worth resolving the platform: its story came as far as an instance."""
-        return self.config.subject.in_tree or (
-            self.story.step("construct") is not None
-            and (self.story.failed is None or self.story.failed.name == "hooks")
-        )
-
-    @property
-    def host_failure(self) -> str:
-        """Why the host itself could not be entered; empty where it could."""
-        host, result = self._stages.host
-        return "" if host is not None else (result.failure.message if result.failure else "unknown")
 
     def judge(self, check: Check) -> Observation:
         """Run one check; whatever happens, an observation comes of it."""
@@ -171,17 +161,27 @@ class Session:
         for name in ("_zygote", "_stages", "_built_in"):
             vars(self).pop(name, None)
 
+    @property
+    def _stillborn(self) -> bool:
+        """Whether the plugin's story was told, and ended before there was a platform."""
+        story: Story | None = vars(self).get("story")
+        return story is not None and not self.config.subject.in_tree and not story.has_instance
+
+    def _obstacle(self, check: Check) -> str:
+        """Why a check that needs a probe cannot have it; empty where it can."""
+        if self._stillborn:
+            return "the plugin does not come to life"
+        if check.place == "host" and not self.config.subject.in_tree and not self.story.has_instance:
+            return self.story.obstacle or "the plugin does not come to life"
+        stage, result = self._stages.host if check.place == "host" else self._stages.platform
+        return "" if stage is not None else _failed_stage(check.place, result)
+
     def _judge(self, check: Check) -> Observation:
-        if self.host_failure:
-            return _observation(check, "blocked", f"the host could not be entered: {self.host_failure}")
         if check.place == "controller":
             return self._judge_here(check)
-        if not self.resolvable:
-            return _observation(check, "blocked", "the plugin does not come to life")
-        result = self._stages.run(check)
-        if result is None:
-            return _observation(check, "blocked", "the platform could not be resolved")
-        observation = observe(check, result)
+        if obstacle := self._obstacle(check):
+            return _observation(check, "blocked", obstacle)
+        observation = observe(check, self._stages.run(check))
         if observation.outcome == "fail" and self._is_hosts_fault(check, observation):
             message = f"SGLang's own CPU platform fails in the same way: {observation.message}"
             return replace(observation, outcome="host-defect", message=message)
@@ -204,10 +204,9 @@ class Session:
         scopes = {self._catalogue.get(id_).scope for id_ in check.requirements}
         if self.config.subject.in_tree or scopes != {"any"} or self._built_in is None:
             return False
-        result = self._built_in.run(check)
-        if result is None:
+        if self._built_in.host[0] is None or self._built_in.platform[0] is None:
             return False
-        other = observe(check, result)
+        other = observe(check, self._built_in.run(check))
         return other.outcome == "fail" and _same(other.finding, observation.finding)
 
 

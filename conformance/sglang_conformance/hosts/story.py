@@ -39,15 +39,25 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """The steps that were walked, up to the first that failed, and what the plugin printed meanwhile."""
+    """The steps that were walked, up to the first that failed, and what the plugin printed meanwhile.
+
+    ``obstacle`` says why it could not be told at all; empty where it could.
+    """
 
     steps: tuple[Step, ...] = ()
     output: str = ""
     orphans: int = 0
+    obstacle: str = ""
 
     def step(self, name: str) -> Step | None:
         """The step of that name; None where the story ended before it."""
         return next((step for step in self.steps if step.name == name), None)
+
+    @property
+    def has_instance(self) -> bool:
+        """Whether it came as far as an instance of the platform; hooks that fail come after that."""
+        step = self.step("construct")
+        return step is not None and step.failure is None
 
     @property
     def failed(self) -> Step | None:

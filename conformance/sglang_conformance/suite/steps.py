@@ -68,7 +68,7 @@ def _begun(story: Story, name: str) -> Step:
     if step is None:
         failed = story.failed
         reached = f"it failed at {failed.name!r}" if failed else "it was not begun"
-        raise expect.NotReached(f"the plugin did not come as far as {name!r}: {reached}")
+        raise expect.NotReached(story.obstacle or f"the plugin did not come as far as {name!r}: {reached}")
     return step
 
 
