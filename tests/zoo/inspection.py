@@ -12,8 +12,8 @@ import pytest
 from sglang_conformance.certificate.model import Certificate, HostIdentity, PlatformIdentity, Run
 from sglang_conformance.certificate.verdict import certify
 from sglang_conformance.config import resolve
+from sglang_conformance.judge import Judge
 from sglang_conformance.requirements import loader
-from sglang_conformance.running import Judge
 from sglang_conformance.suite.areas import all_checks
 from sglang_conformance.suite.declare import Check
 

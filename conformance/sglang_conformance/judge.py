@@ -1,0 +1,98 @@
+"""What the run's items ask: which checks apply, and what came of one.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from .certificate.model import Observation, Outcome
+from .certificate.text import failure_text
+from .config import Config
+from .requirements.loader import Catalogue
+from .requirements.model import PROFILES, Requirement
+from .session import Session
+from .suite.declare import Check
+
+
+class Judge:
+    """What the run's items ask: which checks apply, and what came of one."""
+
+    def __init__(self, config: Config, address: str, catalogue: Catalogue) -> None:
+        self.config = config
+        self.catalogue = catalogue
+        self.session = Session(config, catalogue, address)
+
+    @cached_property
+    def profiles(self) -> tuple[str, ...]:
+        """The profiles to certify: those asked for, or those that the platform declares."""
+        if self.config.profiles is not None:
+            return self.config.profiles
+        return tuple(p for p in PROFILES if p != "graphs" or self.session.facts.get("graphs", True))
+
+    @cached_property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """The requirements that apply, whatever the profile: collecting must not wait for the platform."""
+        subject = self.config.subject
+        return self.catalogue.applying(
+            self.config.host.release, in_tree=subject.in_tree, profiles=self.config.profiles or PROFILES
+        )
+
+    @property
+    def certified(self) -> tuple[Requirement, ...]:
+        """The requirements of the profiles to certify."""
+        return tuple(r for r in self.requirements if r.profile in self.profiles)
+
+    def applies(self, check: Check) -> bool:
+        """Whether any requirement that the check decides applies to this run."""
+        return any(r.id in check.requirements for r in self.requirements)
+
+    def decides(self, check: Check) -> bool:
+        """Whether a failure of the check breaks a required requirement."""
+        return any(r.required for r in self.requirements if r.id in check.requirements)
+
+    def judge(self, check: Check) -> Observation:
+        """Run a check."""
+        mine = tuple(r.id for r in self.requirements if r.id in check.requirements)
+        return replace(self.session.judge(check), requirements=mine)
+
+    def word(self, observation: Observation) -> str:
+        """The outcome as pytest prints it: a failing SHOULD is a warning."""
+        return "warning" if observation.outcome == "fail" else observation.outcome
+
+    def failure_text(self, observation: Observation) -> str:
+        """A failed check as a person reads it."""
+        requirement = next(r for r in self.requirements if r.id in observation.requirements)
+        outcome = Outcome(
+            requirement.id,
+            "fail",
+            requirement.level,
+            requirement.profile,
+            (observation.check,),
+            observation.message,
+            observation.finding,
+            self.reproduce(requirement),
+        )
+        return failure_text(requirement, outcome)
+
+    def reproduce(self, requirement: Requirement) -> str:
+        """The command that runs just the checks of one requirement."""
+        parts = ["pytest", f"--platform={self.config.subject.name}", f"--sglang={self.config.host.kind}"]
+        if self.config.host.kind == "reference":
+            parts.append(f"--contract={self.config.host.release}")
+        return " ".join([*parts, "-k", requirement.id])
+
+    def facts(self) -> dict[str, Any]:
+        """What was learnt of the platform, as plain data: travels from a worker to the controller."""
+        return {"facts": dict(self.session.facts), "profiles": list(self.profiles)}
+
+    def facts_so_far(self) -> dict[str, Any]:
+        """The same for an interrupted run, which must not wait for the platform again."""
+        return {"facts": dict(self.session.facts_so_far), "profiles": list(self.config.profiles or PROFILES)}
+
+    def close(self) -> None:
+        """Let the run's processes end."""
+        self.session.close()
