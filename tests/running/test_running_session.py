@@ -160,7 +160,8 @@ def begins(name: str) -> str:
 
 def failed(message: str) -> dict[str, Any]:
     frames = [["/opt/acme/acme/__init__.py", 3, "<module>"]]
-    return {"type": "OSError", "message": message, "bases": ["OSError"], "frames": frames, "traceback": "T"}
+    said = {"type": "OSError", "message": message, "bases": ["OSError"], "frames": frames, "traceback": "T"}
+    return {**said, "notes": [], "finding": None}
 
 
 def test_story_told_to_its_end_has_every_step() -> None:
