@@ -24,6 +24,7 @@ DEFECTS = (
     Defect("activate-returns-the-class", "ACT-002", _first("from acme.platform import AcmePlatform as p; return p")),
     Defect("activate-returns-an-empty-text", "ACT-002", _answers('""')),
     Defect("activate-finds-no-hardware", "ACT-002", _answers("None")),
+    Defect("activate-is-a-coroutine", "ACT-002", (Edit("__init__.py", "def activate()", "async def activate()"),)),
     Defect("activate-returns-true", "ACT-002", _answers("True")),
     Defect("class-path-is-misspelt", "ACT-003", _answers('"acme.platform.AcmePlatfrom"')),
     Defect("class-path-names-a-function", "ACT-003", _answers('"acme.activate"')),
