@@ -38,7 +38,7 @@ DEFECTS = (
         "two-platforms-of-one-distribution-activate",
         "SEL-002",
         (Edit("entry_points.txt", "acme = acme:activate\n", "acme = acme:activate\nacme_beta = acme:activate\n"),),
-        also=("SEL-005",),
+        also=("SEL-005", "HOOK-011"),
     ),
     Defect(
         "platform-resolves-to-another-instance-each-time",
