@@ -80,8 +80,13 @@ class Stages:
 
     def run(self, check: Check) -> Result:
         """Run a check's body in a probe of the stage that it needs, which must be there."""
-        body = {"module": check.module, "name": check.name, "examples": self._config.examples}
-        deadline = self._config.deadline
+        deadline = self._config.deadline + (client.START_DEADLINE if check.spawns else 0.0)
+        body = {
+            "module": check.module,
+            "name": check.name,
+            "examples": self._config.examples,
+            "deadline": 0.9 * deadline,  # what it waits for ends before it does, and so can be told
+        }
         stage, _ = self.host if check.place == "host" else self.platform
         if stage is None:
             raise ValueError(f"{check.id}: its stage could not be made")

@@ -19,7 +19,7 @@ from sglang_conformance.suite.declare import Check
 
 KIT = Path(sglang_conformance.__file__).parent
 STDLIB = Path(sysconfig.get_path("stdlib"))
-CHECK = Check("sglang_conformance.suite.memory", "test_total", "platform", ("MEM-001",), 7)
+CHECK = Check("sglang_conformance.suite.memory", "test_total", "platform", ("MEM-001",), line=7)
 VENDOR = ("/opt/acme/acme/device.py", 31, "total")
 OURS = (str(KIT / "suite" / "memory.py"), 12, "test_total")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sglang_conformance.certificate.model import Finding
-from sglang_conformance.suite import execute, isolate
+from sglang_conformance.suite import execute, expect, isolate
 from sglang_conformance.suite.declare import ATTRIBUTE, Check, in_controller, in_host, in_probe, parameters, requirement
 from sglang_conformance.suite.expect import Declined, NotReached, Violation
 
@@ -107,15 +107,58 @@ def test_error_of_a_fork_comes_back_by_its_type() -> None:
 
 def test_exit_of_a_fork_is_an_error() -> None:
     assert isolate.in_fork(lambda: os._exit(0)).error == "Ended"
-    assert isolate.in_fork(lambda: os.kill(os.getpid(), signal.SIGKILL)).message.endswith("-9")
+    assert "-9" in isolate.in_fork(lambda: os.kill(os.getpid(), signal.SIGKILL)).message
     assert isolate.in_fork(lambda: sys.exit(3)).error == "SystemExit"
 
 
 def test_hang_of_a_fork_ends_at_its_deadline() -> None:
     started = time.monotonic()
     outcome = isolate.in_fork(lambda: time.sleep(600), deadline=0.2)
-    assert outcome.error == "Ended"
+    assert outcome.error == "Hung"
     assert 0.2 <= time.monotonic() - started < 5
+
+
+def test_forks_run_side_by_side_and_keep_their_order() -> None:
+    reader, writer = os.pipe()
+    waits, answers = lambda: os.read(reader, 1).decode(), lambda: os.write(writer, b"x")
+    assert [outcome.value for outcome in isolate.in_forks([waits, answers])] == ["x", 1]
+
+
+def test_hang_of_one_fork_leaves_the_others_answers() -> None:
+    outcomes = isolate.in_forks([lambda: time.sleep(600), lambda: 7], deadline=0.3)
+    assert [outcome.error or outcome.value for outcome in outcomes] == ["Hung", 7]
+
+
+def test_what_comes_of_a_fork_settles_in_its_value_or_a_violation() -> None:
+    assert isolate.in_fork(lambda: 7).settled("a call") == 7
+    with pytest.raises(Violation, match="expected no error; saw KeyError: 'k'"):
+        isolate.in_fork(raising(KeyError("k"))).settled("a call")
+    with pytest.raises(Violation, match="expected an answer; saw the process ended with 3"):
+        isolate.in_fork(lambda: os._exit(3)).settled("a call")
+    with pytest.raises(Violation, match=r"expected an answer; saw nothing after 0.1 s"):
+        isolate.in_fork(lambda: time.sleep(600), deadline=0.1).settled("a call")
+    with pytest.raises(expect.NotCovered, match="no such module"):
+        isolate.in_fork(raising(expect.NotCovered("no such module"))).settled("a call")
+
+
+def test_violation_in_a_fork_keeps_its_finding_and_gains_the_call() -> None:
+    with pytest.raises(Violation) as caught:
+        isolate.in_fork(raising(Violation(Finding("a", "b", "f()", "x.py:3")))).settled("a call")
+    assert caught.value.finding == {**vars(Finding("a", "b", "a call: f()", "x.py:3"))}
+
+
+def test_process_that_starts_afresh_has_this_ones_environment_and_is_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDED_ON", "yes")
+    assert isolate.spawned(os.getenv, "HANDED_ON", deadline=60).value == "yes"
+    assert isolate.spawned(os.getppid, deadline=60).value == os.getpid()
+
+
+def test_process_that_starts_afresh_may_end_raise_or_hang() -> None:
+    assert isolate.spawned(os._exit, 3, deadline=60) == isolate.Outcome(
+        error="Ended", message="the process ended with 3, without an answer"
+    )
+    assert isolate.spawned(os.chdir, "/nowhere/at/all", deadline=60).error == "FileNotFoundError"
+    assert isolate.spawned(time.sleep, 600, deadline=0.5).error == "Hung"
 
 
 def test_value_of_a_fork_that_is_no_plain_data_is_an_error() -> None:

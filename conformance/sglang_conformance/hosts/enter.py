@@ -78,3 +78,10 @@ def resolve() -> Any:
 
     load_plugins()
     return platforms.current_platform
+
+
+def resolve_afresh(kind: str, table: Mapping[str, Any]) -> Any:
+    """Enter the host and resolve the platform in a process that has just begun, as one that SGLang spawned does."""
+    importlib.import_module("torch")  # which loads the vendors' extensions by itself
+    enter(kind, table)
+    return resolve()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..contract.model import BackendTable, Contract
-from . import expect
-from .aids import answers, children, groups, worker
+from . import expect, isolate
+from .aids import answers, groups, worker
 from .declare import in_probe, requirement
 
 _NAMES = (
@@ -116,28 +116,30 @@ def test_hook_brings_the_platforms_backend_to_its_device(platform: Any) -> None:
 
 @requirement("BE-007")
 @in_probe
-def test_one_rank_makes_a_group_and_reduces(platform: Any) -> None:
+def test_one_rank_makes_a_group_and_reduces(platform: Any, deadline: float) -> None:
     device = worker.devices(platform)[0]
     with tempfile.TemporaryDirectory() as folder:
-        expect.equal(groups.member(platform, device, folder, rank=0, size=1), [[1.0, 100.0], [1.0, 100.0]])
+        seen = groups.member(platform, device, folder, rank=0, size=1, deadline=deadline)
+    expect.equal(seen, [[1.0, 100.0], [1.0, 100.0]])
 
 
 @requirement("BE-008")
 @in_probe
-def test_two_ranks_make_a_group_and_reduce(platform: Any) -> None:
-    if not children.can_fork(platform):
+def test_two_ranks_make_a_group_and_reduce(platform: Any, deadline: float) -> None:
+    if not isolate.can_fork(platform):
         return
 
     def rank(number: int, folder: str) -> list[list[float]] | None:
         devices = worker.devices(platform)
         if len(devices) == 1 and devices[0].type != "cpu":
             return None  # two ranks on one accelerator: vendors' backends rightly refuse
-        return groups.member(platform, devices[number % len(devices)], folder, rank=number, size=2)
+        return groups.member(platform, devices[number % len(devices)], folder, rank=number, size=2, deadline=deadline)
 
     call = "init_process_group on two ranks; all_reduce, then broadcast from rank 1"
     with tempfile.TemporaryDirectory() as folder:
         jobs = [lambda: rank(0, folder), lambda: rank(1, folder)]
-        for number, seen in enumerate(children.run(jobs, call=call)):
+        for number, outcome in enumerate(isolate.in_forks(jobs, deadline)):
+            seen = outcome.settled(f"rank {number}: {call}")
             if seen is not None:
                 expect.equal(seen, [[3.0, 300.0], [2.0, 200.0]], call=f"rank {number}: {call}")
 

@@ -28,13 +28,15 @@ ATTRIBUTE = "__conformance_check__"
 @dataclass(frozen=True)
 class Check:
     """A declared check. ``place``: the controller, which sees plain data only; a probe in which the host is imported
-    and nothing of the vendor's; or a probe in which the platform under test is resolved.
+    and nothing of the vendor's; or a probe in which the platform under test is resolved. ``spawns``: it starts a fresh
+    interpreter, and gets the time for that besides.
     """
 
     module: str
     name: str
     place: Place
     requirements: tuple[str, ...] = ()
+    spawns: bool = False
     line: int = 0
 
     @property
@@ -57,6 +59,12 @@ def requirement(*ids: str) -> Callable[[Function], Function]:
         return function
 
     return mark
+
+
+def spawns(function: Function) -> Function:
+    """Say that the body starts a fresh interpreter (:func:`.isolate.spawned`); stands above the place, too."""
+    setattr(function, ATTRIBUTE, replace(getattr(function, ATTRIBUTE), spawns=True))
+    return function
 
 
 def in_controller(function: Function) -> Function:

@@ -21,7 +21,7 @@ from .expect import Declined, NotReached, Violation
 
 @dataclass(frozen=True)
 class Stage:
-    """What a check in a probe may ask for by a parameter's name.
+    """What a check in a probe may ask for by a parameter's name; beside it, its ``deadline`` in seconds.
 
     ``host``: reference or installed. ``platform``: the resolved platform; None where the stage is the host alone.
     """
@@ -84,17 +84,19 @@ def nothing(probe: Probe) -> None:
     """A job that does nothing: what it takes is what a probe costs."""
 
 
-def run(probe: Probe, module: str, name: str, examples: int) -> dict[str, Any]:
+def run(probe: Probe, module: str, name: str, examples: int, deadline: float) -> dict[str, Any]:
     """Run one check's body on the stage that this probe was forked from."""
     if probe.state.platform is None:
         load_device_backends()
-    return _run(probe.state, module, name, examples)
+    return _run(probe.state, module, name, examples, deadline)
 
 
-def resolve_and_run(probe: Probe, entering: Mapping[str, Any], module: str, name: str, examples: int) -> dict[str, Any]:
+def resolve_and_run(
+    probe: Probe, entering: Mapping[str, Any], module: str, name: str, examples: int, deadline: float
+) -> dict[str, Any]:
     """Run one check's body on a platform resolved for it alone: for platforms that do not survive a fork."""
     stage, _ = resolve_platform(probe, **entering)
-    return _run(stage, module, name, examples)
+    return _run(stage, module, name, examples, deadline)
 
 
 def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +122,11 @@ def _violation_in(error: BaseException) -> Violation | None:
     return next(filter(None, map(_violation_in, getattr(error, "exceptions", ()))), None)
 
 
-def _run(stage: Stage, module: str, name: str, examples: int) -> dict[str, Any]:
+def _run(stage: Stage, module: str, name: str, examples: int, deadline: float) -> dict[str, Any]:
     body = getattr(importlib.import_module(module), name)
     if hasattr(body, "hypothesis"):
         body = _drawn(body, examples)
-    return call(body, vars(stage))
+    return call(body, {**vars(stage), "deadline": deadline})
 
 
 def _drawn(body: Callable[..., Any], examples: int) -> Callable[..., Any]:

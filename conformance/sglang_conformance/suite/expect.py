@@ -33,6 +33,10 @@ class NotReached(Exception):
     """What the check looks at was not reached, because of a failure that another requirement reports."""
 
 
+class NotCovered(ImportError):
+    """What the check asks cannot be seen on this host: by this name the kit reports it as blocked."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a member of the platform returned, the call that was made, and where the member is defined."""
@@ -165,9 +169,14 @@ def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str
 
 
 def pass_on_uncovered(error: BaseException) -> None:
-    """Raise the error again where it says that the reference host does not cover a module: nobody's plugin is wrong."""
-    if type(error).__name__ == "NotCovered":
+    """Raise the error again where it says that this host does not cover something: nobody's plugin is wrong."""
+    if is_uncovered(error):
         raise error
+
+
+def is_uncovered(error: BaseException) -> bool:
+    """Whether the error says that this host does not cover something: the reference has a type of that name too."""
+    return type(error).__name__ == NotCovered.__name__
 
 
 def _raised(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from ..contract.model import Contract
 from . import expect
 from .aids.resolution import overrides
 from .aids.server_args import table
-from .aids.uncovered import NotCovered, answer_of, can_be_made, class_of
+from .aids.uncovered import answer_of, can_be_made, class_of
 from .capabilities import algorithms
 from .declare import in_probe, requirement
 
@@ -74,7 +74,7 @@ def test_default_attention_backend_is_a_registered_one(platform: Any, contract: 
         from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS
     except ImportError as error:
         text = f"whether the attention backend {answer.value!r} is registered cannot be seen on this host: {error}"
-        raise NotCovered(text) from error
+        raise expect.NotCovered(text) from error
     expect.that(
         answer.value in ATTENTION_BACKENDS,
         expected=f"an attention backend that is registered: {', '.join(sorted(ATTENTION_BACKENDS))}",

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from ..hosts.story import Story
+from ..probes.world import World
 from ..subject import Subject
-from . import expect
-from .declare import in_controller, in_host, in_probe, requirement
+from . import expect, isolate
+from .declare import in_controller, in_host, in_probe, requirement, spawns
 from .hooking import fitness, machinery, worlds
 from .hooking.distributions import Distribution, Selection, distributions, selections
 from .hooking.plugin import need_hook_plugin, registrations, rehearse
+from .hooking.processes import hooked, hooked_afresh, hooked_in_fork
 from .hooking.programs import Program, programs
 
 _LOGGED = "SGLang logs it and carries on without the hook"
@@ -208,29 +210,27 @@ def test_registering_hooks_changes_nothing_else(story: Story, subject: Subject) 
 
 
 @requirement("HOOK-021")
-@in_host
-def test_hooks_are_alive_in_child_processes(subject: Subject) -> None:
+@spawns
+@in_probe
+def test_hooks_are_alive_in_child_processes(
+    platform: Any, host: str, contract: Contract, subject: Subject, deadline: float
+) -> None:
     need_hook_plugin(subject)
-    parent = worlds.alive(subject)
-    child = worlds.alive_in_child(subject, environment=parent.environment)
-    expect.equal(
-        child.targets,
-        parent.targets,
-        call="load_plugins() in a process that SGLang spawned, with its parent's environment",
-        cause="the hooks are registered only in the first process; SGLang's schedulers and workers are others",
-    )
+    child = isolate.spawned(hooked_afresh, host, contract.to_json(), subject.to_json(), deadline=deadline)
+    call = "load_plugins() in a process that this one spawned"
+    cause = "the hooks are registered only in the first process; SGLang's schedulers and workers are others"
+    expect.equal(child.settled(call), hooked(subject), call=call, cause=cause)
 
 
 @requirement("HOOK-022")
 @in_host
 def test_platform_and_hooks_load_when_both_are_listed(subject: Subject) -> None:
     need_hook_plugin(subject)
-    selected = worlds.alive(subject)
+    selected = hooked_in_fork(subject)
     names = ",".join(dict.fromkeys((subject.name, *(point.name for point in subject.hook_points))))
-    listed = worlds.alive(subject, SGLANG_PLATFORM=None, SGLANG_PLUGINS=names)
-    call = f"SGLANG_PLUGINS={names}, SGLANG_PLATFORM unset: load_plugins(), current_platform"
-    expect.equal(listed.platform, selected.platform, call=call)
-    expect.equal(listed.targets, selected.targets, call=call, cause="the hooks depend on how the platform was chosen")
+    World({"SGLANG_PLATFORM": None, "SGLANG_PLUGINS": names}).enter()
+    call = f"SGLANG_PLUGINS={names}, SGLANG_PLATFORM unset: load_plugins()"
+    expect.equal(hooked_in_fork(subject), selected, call=call, cause="the hooks depend on how the platform was chosen")
 
 
 @requirement("HOOK-023")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ..hosts.enter import resolve
 from ..probes.observe import changes, observe
-from . import expect
-from .aids import children, models, worker
+from . import expect, isolate
+from .aids import models, worker
 from .declare import in_host, in_probe, requirement
 
 RANK_VARIABLES = (
@@ -118,18 +118,18 @@ def test_torch_has_the_device_module_that_workers_use(platform: Any) -> None:
 
 @requirement("INIT-008")
 @in_probe
-def test_two_workers_start_the_device_side_by_side(platform: Any) -> None:
+def test_two_workers_start_the_device_side_by_side(platform: Any, deadline: float) -> None:
     def work(rank: int) -> list[int]:
         devices = worker.devices(platform)
         worker.make_current(platform, devices[rank % len(devices)])
         return _compute(devices[rank % len(devices)])
 
     call = "init_backend() in two workers at once, then [1, 2, 3] + 1 on the device"
-    if not children.can_fork(platform):
+    if not isolate.can_fork(platform):
         work(0)
         return
-    for seen in children.run([lambda: work(0), lambda: work(1)], call=call):
-        expect.equal(seen, [2, 3, 4], call=call)
+    for number, outcome in enumerate(isolate.in_forks([lambda: work(0), lambda: work(1)], deadline)):
+        expect.equal(outcome.settled(f"worker {number}: {call}"), [2, 3, 4], call=call)
 
 
 @requirement("INIT-009")

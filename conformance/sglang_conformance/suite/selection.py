@@ -23,22 +23,19 @@ from ..hosts.story import load
 from ..probes.world import canonical, distribution_name, hide_distributions
 from ..subject import EntryPoint, Subject
 from . import expect
+from .aids.resolution import class_afresh, class_path
 from .aids.worlds import Installed, Taken, World, install, select, taken, worlds
-from .declare import in_host, in_probe, requirement
-from .isolate import Outcome, in_fork
+from .declare import in_host, in_probe, requirement, spawns
+from .isolate import Outcome, in_fork, spawned
 
 _CURRENT = "sglang.srt.platforms.current_platform"
-
-
-def _path(platform: Any) -> str:
-    return f"{type(platform).__module__}.{type(platform).__qualname__}"
 
 
 def _resolved() -> str:
     """The path of the class that the host resolves to, without the hook plugins."""
     from sglang.srt import platforms
 
-    return _path(platforms.current_platform)
+    return class_path(platforms.current_platform)
 
 
 def _own_class(subject: Subject) -> str:
@@ -59,7 +56,7 @@ def _class_named_by(point: EntryPoint) -> str:
 @in_host
 def test_selected_platform_is_the_one_that_resolves(subject: Subject) -> None:
     own = subject.name.capitalize() if subject.in_tree else _own_class(subject)
-    answer = expect.attempt(_CURRENT, lambda: _path(resolve()))
+    answer = expect.attempt(_CURRENT, lambda: class_path(resolve()))
     if subject.in_tree:
         expect.equal(answer, f"sglang.srt.platforms.{subject.name}.{own}SRTPlatform")
     else:
@@ -100,7 +97,7 @@ def test_current_platform_is_one_object(platform: Any) -> None:
 @in_host
 def test_unknown_name_is_an_error_that_lists_what_is_installed(subject: Subject) -> None:
     os.environ["SGLANG_PLATFORM"] = "nobody"
-    found = in_fork(lambda: _path(resolve()))
+    found = in_fork(lambda: class_path(resolve()))
     call = f"{_CURRENT} with SGLANG_PLATFORM=nobody"
     expect.that(found.error == "RuntimeError", expected="RuntimeError", seen=str(found), call=call)
     if not subject.in_tree:
@@ -192,10 +189,22 @@ def test_platform_resolves_where_its_plugins_are_allowed_by_name(subject: Subjec
     for selected in (subject.name, None):
         if selected is None:
             os.environ.pop("SGLANG_PLATFORM", None)
-        found = in_fork(lambda: _path(resolve()))
+        found = in_fork(lambda: class_path(resolve()))
         expect.that(
             found.value == own,
             expected=own,
             seen=str(found),
             call=f"{_CURRENT} with SGLANG_PLUGINS={names} and SGLANG_PLATFORM={selected or '(unset)'}",
         )
+
+
+@requirement("SEL-009")
+@spawns
+@in_probe
+def test_child_processes_resolve_to_the_same_platform(
+    platform: Any, host: str, contract: Contract, deadline: float
+) -> None:
+    child = spawned(class_afresh, host, contract.to_json(), deadline=deadline)
+    call = f"{_CURRENT} in a process that this one spawned"
+    cause = "activate() answers otherwise where the process is a child, or where nothing has been imported before it"
+    expect.equal(child.settled(call), class_path(platform), call=call, cause=cause)

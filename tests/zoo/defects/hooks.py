@@ -21,10 +21,12 @@ DEFECTS = (
         (Edit("hooks.py", "from collections.abc import Callable\n", "import acme_runtime\n"),),
     ),
     Defect(
-        "two-platforms-in-one-distribution",
+        "second-platform-in-the-distribution",
         "HOOK-011",
-        (Edit("entry_points.txt", "[sglang.srt.plugins]", "acme_two = acme:activate\n[sglang.srt.plugins]"),),
-        also=("HOOK-022",),
+        (
+            Edit("entry_points.txt", "[sglang.srt.plugins]", "acme_two = acme:absent\n[sglang.srt.plugins]"),
+            Edit("__init__.py", "", "\n\ndef absent() -> None:\n    return None\n"),
+        ),
     ),
     Defect(
         "hook-target-misspelt",
@@ -64,6 +66,7 @@ DEFECTS = (
                 "parallel_state.get_default_distributed_backend = lambda device: 'gloo'\n",
             ),
         ),
+        also=("BE-005",),
         release="0.5.11",
     ),
     Defect(

@@ -46,6 +46,7 @@ DEFECTS = (
         "MEM-003",
         "def get_device_total_memory(self, device_id: int = 0) -> int:",
         "def get_device_total_memory(self, device_id: int) -> int:",
+        also=("ID-011",),
     ),
     _acme("usage-is-none", "MEM-004", "return float(_used())", "return None  # type: ignore[return-value]"),
     _acme("usage-is-not-a-number", "MEM-004", "return float(_used())", 'return float("nan")'),
@@ -103,6 +104,7 @@ DEFECTS = (
         "MEM-011",
         "def is_pin_memory_available(self, device: object = None) -> bool:",
         "def is_pin_memory_available(self) -> bool:",
+        also=("ID-011",),
     ),
     _acme(
         "pinning-is-declared-without-it", "MEM-012", "-> bool:\n        return False", "-> bool:\n        return True"

@@ -100,4 +100,28 @@ DEFECTS = (
         ),
         also=("SEL-005",),
     ),
+    Defect(
+        "declines-in-child-processes",
+        "SEL-009",
+        (
+            Edit(
+                "__init__.py",
+                _ANSWER,
+                "    import multiprocessing\n    if multiprocessing.parent_process():\n        return None\n" + _ANSWER,
+            ),
+        ),
+    ),
+    Defect(
+        "another-platform-in-child-processes",
+        "SEL-009",
+        (
+            Edit("platform.py", "", "\n\nclass AcmeWorkerPlatform(AcmePlatform):\n    pass\n"),
+            Edit(
+                "__init__.py",
+                _ANSWER,
+                "    import multiprocessing\n    if multiprocessing.parent_process():\n"
+                '        return "acme.platform.AcmeWorkerPlatform"\n' + _ANSWER,
+            ),
+        ),
+    ),
 )

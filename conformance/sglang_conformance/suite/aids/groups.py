@@ -50,10 +50,11 @@ def chosen(device: str) -> expect.Answer:
     return expect.attempt(call, lambda: parallel_state.get_default_distributed_backend(device))
 
 
-def member(platform: Any, device: Any, folder: str, *, rank: int, size: int) -> list[list[float]]:
+def member(platform: Any, device: Any, folder: str, *, rank: int, size: int, deadline: float) -> list[list[float]]:
     """Be one rank of a group that meets in ``folder``: what its all-reduce and its broadcast from the last rank gave.
 
-    Rank r gives r + 1 and 100 (r + 1) to each, so that sums and sources can be told.
+    Rank r gives r + 1 and 100 (r + 1) to each, so that sums and sources can be told. Its peers have
+    ``deadline`` seconds.
     """
     import torch.distributed as dist
 
@@ -69,7 +70,7 @@ def member(platform: Any, device: Any, folder: str, *, rank: int, size: int) -> 
                 init_method=f"file://{folder}/meeting",
                 rank=rank,
                 world_size=size,
-                timeout=timedelta(seconds=20),
+                timeout=timedelta(seconds=deadline),
             )
 
     expect.attempt(call, join, where=answer.where)

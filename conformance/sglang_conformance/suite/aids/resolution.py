@@ -1,11 +1,24 @@
-"""What of a platform's class is the vendor's, and what is SGLang's.
+"""The class that a platform resolved to: its path, and what of it is the vendor's and what is SGLang's.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from ...hosts.enter import resolve_afresh
+
+
+def class_path(platform: Any) -> str:
+    """The dotted path of a platform's class."""
+    return f"{type(platform).__module__}.{type(platform).__qualname__}"
+
+
+def class_afresh(kind: str, table: Mapping[str, Any]) -> str:
+    """The same of the platform that is resolved in this process, which has just begun."""
+    return class_path(resolve_afresh(kind, table))
 
 
 def is_sglangs(kind: type) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from .uncovered import NotCovered
+from .. import expect
 
 _FOLDER = Path(__file__).with_name("tables")
 _PREFIX = "server_args-"
@@ -70,7 +70,7 @@ class Arguments:
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") and name in vars(self).get("_methods", ()):
-            raise NotCovered(f"the platform calls ServerArgs.{name}(), which the kit's stand-in does not have")
+            raise expect.NotCovered(f"the platform calls ServerArgs.{name}(), which the kit's stand-in does not have")
         raise AttributeError(f"'ServerArgs' object has no attribute {name!r}")
 
 

@@ -15,10 +15,6 @@ from typing import Any
 from .. import expect
 
 
-class NotCovered(ImportError):
-    """What a check asks cannot be seen on this host: the kit knows this name, and reports the check as blocked."""
-
-
 def answer_of(platform: Any, member: str, *args: Any, **kwargs: Any) -> expect.Answer | None:
     """A factory's answer, as :func:`.expect.ask` gives it; None where it went for a part of SGLang that is not here."""
     try:

@@ -15,7 +15,6 @@ from .. import expect
 from .plugin import (
     Found,
     Missing,
-    NotCovered,
     Registration,
     chain,
     held,
@@ -40,7 +39,7 @@ def need_targets(registered: Sequence[Registration], *, cause: str) -> None:
             wrong = refusal(registration, locate(registration.target, replaced).original)
         except Missing as missing:
             wrong = str(missing)
-        except NotCovered as uncovered:
+        except expect.NotCovered as uncovered:
             unknown.append(f"{registration.target} ({uncovered})")
             continue
         expect.that(
@@ -52,7 +51,7 @@ def need_targets(registered: Sequence[Registration], *, cause: str) -> None:
             cause=cause,
         )
     if unknown:
-        raise NotCovered(f"hook targets that could not be judged: {'; '.join(dict.fromkeys(unknown))}")
+        raise expect.NotCovered(f"hook targets that could not be judged: {'; '.join(dict.fromkeys(unknown))}")
 
 
 def need_effect(registered: Sequence[Registration]) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,10 +20,6 @@ from .. import expect
 
 class Missing(LookupError):
     """A hook's target is not in this SGLang."""
-
-
-class NotCovered(ImportError):
-    """What the host cannot show here; by this name the kit tells what could not be judged from what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +132,9 @@ def _resolve(path: str) -> Any:
                 break
             value = importlib.import_module(name)
         except Exception as error:
-            if _is_uncovered(error) or _is_no_module(error, name):
+            if expect.is_uncovered(error) or _is_no_module(error, name):
                 break  # perhaps an attribute; if not, the look-up says whether it is missing or not covered
-            raise NotCovered(f"{name} does not import here: {type(error).__name__}: {error}") from error
+            raise expect.NotCovered(f"{name} does not import here: {type(error).__name__}: {error}") from error
     else:
         return value
     if value is None:
@@ -157,11 +151,7 @@ def _attribute(owner: Any, name: str, target: str) -> Any:
         holder = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", repr(owner))
         raise Missing(f"{holder} has no {name!r}") from error
     except ImportError as error:
-        raise NotCovered(str(error), name=target) from error
-
-
-def _is_uncovered(error: BaseException) -> bool:
-    return type(error).__name__ == "NotCovered"
+        raise expect.NotCovered(str(error), name=target) from error
 
 
 def _is_no_module(error: BaseException, name: str) -> bool:
@@ -182,7 +172,7 @@ def located(registered: Sequence[Registration]) -> Iterator[tuple[Registration, 
     for registration in registered:
         try:
             found = locate(registration.target, replaced)
-        except (Missing, NotCovered):
+        except (Missing, expect.NotCovered):
             continue
         if not refusal(registration, chain(found)[-1]):
             yield registration, found
@@ -217,31 +207,3 @@ def signature(thing: Any) -> inspect.Signature | None:
         return inspect.signature(thing)
     except (TypeError, ValueError):
         return None
-
-
-def in_fork(body: Callable[[], Any]) -> Any:
-    """What the body returns, as plain data, run in a fork of this process: nothing that it does is felt here.
-
-    What it raises is a violation here too; what it says in another way is lost.
-    """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            answer = {"value": body()}
-        except BaseException as error:
-            answer = {"raised": f"{type(error).__name__}: {error}", "uncovered": _is_uncovered(error)}
-        with os.fdopen(writer, "w") as file:
-            json.dump(answer, file)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    answer = json.loads(text) if text else {"raised": "the process ended without an answer"}
-    if answer.get("uncovered"):
-        raise NotCovered(answer["raised"])
-    if "raised" in answer:
-        expect.fail(expected="no error", seen=answer["raised"], call="load_plugins() in a process of its own")
-    return answer["value"]

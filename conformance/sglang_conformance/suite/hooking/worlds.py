@@ -1,4 +1,4 @@
-"""Worlds in which the vendor's hooks must live: beside other plugins, under other selections, in other processes.
+"""Worlds in which the vendor's hooks must live: beside other plugins, under other selections.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,22 +6,18 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.process
-import os
 import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...hosts.enter import resolve
+from ...probes.world import World
 from ...subject import Subject
 from .. import expect
 from .distributions import Distribution, Selection, expected_plugins, install
-from .plugin import in_fork, registrations, rehearse
 
 NEIGHBOURS = ["original", "first, on import", "first", "last"]
 """What the function that the neighbours hook returns: each hook adds its word."""
@@ -85,8 +81,7 @@ def choose(present: Sequence[Distribution], chosen: Selection, groups: Mapping[s
     with tempfile.TemporaryDirectory() as folder:
         sys.path[:] = install(Path(folder), present, groups, "conformance_chosen:run")
         try:
-            _set("SGLANG_PLATFORM", chosen.platform)
-            _set("SGLANG_PLUGINS", chosen.plugins)
+            World({"SGLANG_PLATFORM": chosen.platform, "SGLANG_PLUGINS": chosen.plugins}).enter()
             seen = loaded_by_sglang()
         finally:
             sys.path[:] = path
@@ -109,65 +104,11 @@ def another_platform(groups: Mapping[str, str]) -> Iterator[str]:
     """Meanwhile another vendor's platform is installed, and selected; yields its name."""
     with tempfile.TemporaryDirectory() as folder:
         sys.path += install(Path(folder), [_OTHER], groups, "conformance_other:activate")
-        _set("SGLANG_PLATFORM", _OTHER.platforms[0])
+        World({"SGLANG_PLATFORM": _OTHER.platforms[0]}).enter()
         yield _OTHER.platforms[0]
-
-
-@dataclass(frozen=True)
-class Alive:
-    """A process with its plugins loaded: the platform's class, the targets where a hook of the vendor's was applied,
-    and the environment that it hands on to its children.
-    """
-
-    platform: str
-    targets: list[str]
-    environment: dict[str, str]
-
-
-def alive(subject: Subject, **environment: str | None) -> Alive:
-    """A fork of this process in which SGLang loaded the plugins and resolved the platform."""
-
-    def body() -> Any:
-        for name, value in environment.items():
-            _set(name, value)
-        kind = type(resolve())
-        return f"{kind.__module__}.{kind.__qualname__}", _applied(subject), dict(os.environ)
-
-    return Alive(*in_fork(body))
-
-
-def alive_in_child(subject: Subject, environment: Mapping[str, str]) -> Alive:
-    """The same in a process as SGLang spawns it: its parent's environment, nothing imported, known as a child."""
-
-    def body() -> Any:
-        os.environ.clear()
-        os.environ.update(environment)
-        # As multiprocessing marks a spawned process. This one is as fresh: nothing of the vendor's was imported.
-        process: Any = multiprocessing.process
-        process._parent_process = process._ParentProcess("MainProcess", os.getppid(), None)
-        multiprocessing.current_process().name = "SpawnProcess-1"
-        kind = type(resolve())
-        return f"{kind.__module__}.{kind.__qualname__}", _applied(subject), {}
-
-    return Alive(*in_fork(body))
 
 
 def without_platform(subject: Subject) -> None:
     """Make this process one in which the hooks load and the vendor's platform does not (its name is not listed)."""
-    _set("SGLANG_PLATFORM", None)
-    _set("SGLANG_PLUGINS", ",".join(p.name for p in subject.hook_points if p.name != subject.name) or "none")
-    _set("SGLANG_USE_CPU_ENGINE", "1")
-
-
-def _applied(subject: Subject) -> list[str]:
-    from sglang.srt.plugins.hook_registry import HookRegistry
-
-    registered = registrations(subject) or rehearse(subject)  # the latter tells what SGLang swallowed
-    return sorted({r.target for r in registered} & HookRegistry._patched)
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+    hooks = ",".join(p.name for p in subject.hook_points if p.name != subject.name) or "none"
+    World({"SGLANG_PLATFORM": None, "SGLANG_PLUGINS": hooks, "SGLANG_USE_CPU_ENGINE": "1"}).enter()
