@@ -36,7 +36,7 @@ def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
     An out-of-tree device's tensors may be of a Python subclass, as the simulated one's are; torch imports a second's
     worth of modules at the first operation on one.
     """
-    common = ("torch", "numpy", "hypothesis", *map(module_name, AREAS))
+    common = ("torch", "numpy", "psutil", "hypothesis", *map(module_name, AREAS))
     return common if in_tree else (*common, "torch.distributed.tensor")
 
 

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import sys
@@ -168,6 +169,8 @@ def _patches(
     """Functions and classes that are another object now. What is new patches what it hides in a base class."""
     for path, (owner, old) in before.items():
         new = after[path][1] if path in after and after[path][0] is owner else old
+        if list(new) == list(old) and all(map(operator.is_, new.values(), old.values())):
+            continue
         for name, value in old.items():
             if new.get(name) is not value and _is_function_or_class(value):
                 yield f"{path}.{name}"
