@@ -167,15 +167,37 @@ def test_without_a_failure_what_was_not_judged_is_listed() -> None:
     )
     assert [line.text for line in lines[3:]] == [
         "Not judged",
-        "  MEM-002  The rule MEM-002 (blocked: no host)",
-        "  MEM-003  The rule MEM-003 (not-run: no check reported on it)",
-        "  MEM-004  The rule MEM-004 (not-run: no check reported on it)",
-        "  MEM-005  The rule MEM-005 (not-run: no check reported on it)",
-        "  … and 4 more",
+        "  MEM-002     no host",
+        "  MEM-003     no check reported on it (and 6 more)",
         "",
         "blocked     1 for other reasons",
         "record      r",
     ]
+
+
+def test_a_reason_not_to_judge_is_wrapped_and_what_follows_from_it_is_not_told() -> None:
+    rules = [requirement("MEM-001"), requirement("MEM-002", depends=("MEM-001",))]
+    message = (
+        "the host could not be entered: SGLang does not import: No module named 'torchvision'; pip install torchvision"
+    )
+    lines = summary(judge(rules, [saw("blocked", "MEM-001", message=message)]), rules, record="r", width=60)
+    assert [line.text for line in lines[3:]] == [
+        "Not judged",
+        "  MEM-001     the host could not be entered: SGLang does not",
+        "              import: No module named 'torchvision'; pip",
+        "              install torchvision",
+        "",
+        "blocked     2: 1 for other reasons, 1 by MEM-001",
+        "record      r",
+    ]
+
+
+def test_reasons_beyond_the_room_are_counted() -> None:
+    rules = [requirement(f"MEM-{n:03}") for n in range(1, 21)]
+    seen = [saw("blocked", r.id, message=f"reason {r.id}") for r in rules]
+    lines = [line.text for line in summary(judge(rules, seen), rules, record="r")]
+    assert lines[3:5] == ["Not judged", "  MEM-001     reason MEM-001"]
+    assert lines[12] == "  … and 12 more reasons"
 
 
 def test_the_failure_that_blocks_most_comes_first() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..requirements.model import Requirement
 from .model import OUTCOMES, Certificate, Outcome, Verdict
-from .text import Line, Role, aligned, cut, failure_lines, one_line, whole
+from .text import Line, Role, aligned, cut, failure_lines, labelled, one_line, whole
 from .verdict import PROVISIONAL, decides
 
 _ROLES: Mapping[str, Role] = {"conformant": "good", "not-conformant": "bad", "incomplete": "warning"}
 _BLANK = Line("")
 _LABEL = 12
+_UNJUDGED_ROWS = 10
 
 
 def summary(
@@ -79,8 +80,7 @@ def _mend(certificate: Certificate, by_id: Mapping[str, Requirement], width: int
     failing = [o for o in certificate.outcomes if decides(o) and o.outcome == "fail"]
     failing.sort(key=lambda o: -blocked[o.requirement])
     if not failing:
-        open_ = [o for o in certificate.outcomes if decides(o) and o.outcome in ("blocked", "not-run")]
-        return _listing("Not judged", open_, by_id, width, min(room, 6))
+        return _unjudged([o for o in certificate.outcomes if decides(o)], width, min(room, _UNJUDGED_ROWS))
     first, others = failing[0], failing[1:]
     reserved = min(len(others), 4) + 2 if others else 0
     full = failure_lines(by_id[first.requirement], first, width, max(room - reserved - 1, 4))
@@ -96,16 +96,29 @@ def _listing(
     if not outcomes or room < 2:
         return []
     shown = len(outcomes) if len(outcomes) < room else room - 2
-    lines = [Line(aligned(f"  {o.requirement}  ", _about(o, by_id[o.requirement]), width)) for o in outcomes[:shown]]
+    lines = [Line(aligned(f"  {o.requirement}  ", by_id[o.requirement].title, width)) for o in outcomes[:shown]]
     left = len(outcomes) - shown
     if left:
         lines.append(Line(f"  … and {left} more" if shown else f"  {left} requirements", "quiet"))
     return [Line(title, "heading"), *lines]
 
 
-def _about(outcome: Outcome, requirement: Requirement) -> str:
-    unjudged = outcome.outcome in ("blocked", "not-run")
-    return f"{requirement.title} ({outcome.outcome}: {outcome.message})" if unjudged else requirement.title
+def _unjudged(outcomes: Sequence[Outcome], width: int, room: int) -> list[Line]:
+    """Why there is no judgement, each reason once, with the first requirement that it holds for; not what follows."""
+    reasons: dict[str, list[str]] = {}
+    unjudged = [o for o in outcomes if o.outcome in ("blocked", "not-run")]
+    for outcome in [o for o in unjudged if not o.cause] or unjudged:
+        reasons.setdefault(outcome.message, []).append(outcome.requirement)
+    if not reasons or room < 2:
+        return []
+    lines = [Line("Not judged", "heading")]
+    for told, (reason, names) in enumerate(reasons.items()):
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        rows = labelled(names[0], reason + more, width, rows=4)
+        if len(lines) + len(rows) > room - (told + 1 < len(reasons)):
+            return [*lines, Line(f"  … and {len(reasons) - told} more reasons", "quiet")]
+        lines += rows
+    return lines
 
 
 def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:
