@@ -17,7 +17,8 @@ from .certificate.model import Finding, Observation
 from .config import Config
 from .hosts.story import Story, read
 from .probes import client
-from .probes.client import Failure, Result, Warm, ZygoteError
+from .probes.client import Warm
+from .probes.result import Failure, Result, ZygoteError
 from .probes.world import World
 from .requirements.loader import Catalogue
 from .subject import reference_world

@@ -7,14 +7,15 @@ import pytest
 
 from sglang_conformance.probes import client
 from sglang_conformance.probes.channel import MOST_BYTES
-from sglang_conformance.probes.client import Failure, Output, Warm, Zygote, ZygoteError
+from sglang_conformance.probes.client import Warm, Zygote
+from sglang_conformance.probes.result import Failure, Output, Result, ZygoteError
 
 HERE = Path(__file__).parent
 GRACE = 2.0
 """What a deadline may cost beyond itself, with room for a busy machine."""
 
 
-def failure_of(result: client.Result) -> Failure:
+def failure_of(result: Result) -> Failure:
     assert result.failure is not None
     return result.failure
 

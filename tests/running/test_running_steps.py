@@ -9,7 +9,7 @@ import pytest
 
 from sglang_conformance.certificate.model import Finding
 from sglang_conformance.hosts.story import Step, Story
-from sglang_conformance.probes.client import Failure
+from sglang_conformance.probes.result import Failure
 from sglang_conformance.suite import steps
 from sglang_conformance.suite.expect import NotReached, Violation
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..probes.client import Failure, Result
 from ..probes.observe import changes, observe
+from ..probes.result import Failure, Result
 from ..probes.server import Probe, describe
 from ..subject import EntryPoint, Subject
 from .enter import load_device_backends

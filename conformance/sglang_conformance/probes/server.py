@@ -2,7 +2,8 @@
 
 A request names a job, ``package.module:function``, called in the fork as ``function(probe, **arguments)``. What it
 returns goes back as JSON. With ``keep`` it returns ``(state, value)``: the fork keeps the state, sends the value, and
-from then on serves requests of its own.
+from then on serves requests of its own. Without, a third descriptor is a channel that the job itself may speak over,
+and any further ones are its to use.
 
 PYTEST_DONT_REWRITE
 """
@@ -32,10 +33,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class Probe:
-    """What a job is given: the state of the warm process it was forked from, and a way to say how far it is."""
+    """What a job is given: the state of the warm process it was forked from, and a way to say how far it is.
+
+    ``control`` is a channel to whoever started it, ``descriptors`` what came with it; for jobs that live longer.
+    """
 
     state: Any
     progress: Callable[[str], None]
+    control: Channel | None = None
+    descriptors: tuple[int, ...] = ()
 
 
 def serve(channel: Channel, state: Any) -> NoReturn:
@@ -109,7 +115,7 @@ def _be_probe(request: dict[str, Any], descriptors: list[int], state: Any, paren
         results, output, *rest = descriptors
         _redirect(output)
         channel = Channel.from_descriptor(results)
-        kept = _answer(request, state, channel)
+        kept = _answer(request, state, channel, rest)
         _flush()
         if kept is not None and rest:
             channel.close()
@@ -139,7 +145,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _answer(request: dict[str, Any], state: Any, channel: Channel) -> tuple[Any] | None:
+def _answer(request: dict[str, Any], state: Any, channel: Channel, rest: list[int]) -> tuple[Any] | None:
     """Run the job and send what came of it; where the job made a new state to keep, return that."""
     keep = request["keep"]
     new_state = None
@@ -147,7 +153,7 @@ def _answer(request: dict[str, Any], state: Any, channel: Channel) -> tuple[Any]
         World.from_json(request["world"]).enter()
         module, _, name = request["job"].partition(":")
         function = getattr(importlib.import_module(module), name)
-        probe = Probe(state, lambda text: channel.send({"progress": text}))
+        probe = Probe(state, lambda text: channel.send({"progress": text}), *([] if keep else _control(rest)))
         value = function(probe, **request["arguments"])
         if keep:
             new_state, value = value
@@ -163,6 +169,10 @@ def _answer(request: dict[str, Any], state: Any, channel: Channel) -> tuple[Any]
         channel.send({"failure": describe(error)})
         return None
     return (new_state,) if keep else None
+
+
+def _control(rest: list[int]) -> list[Any]:
+    return [Channel.from_descriptor(rest[0]), tuple(rest[1:])] if rest else []
 
 
 def describe(error: BaseException) -> dict[str, Any]:
