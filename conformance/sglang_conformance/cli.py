@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "extract", help="read the contract out of a wheel or a source tree, without importing it"
     )
     extract.add_argument("path", metavar="PATH", type=Path)
+    extract.add_argument("--server-args", action="store_true", help="the server arguments of the release instead")
     extract.set_defaults(command=_extract)
 
     verifying = commands.add_parser("verify", help="check the record of a run: its digest, arithmetic and JUnit report")
@@ -148,9 +149,10 @@ def _member(member: Member) -> str:
 
 
 def _extract(options: argparse.Namespace) -> Iterator[str]:
-    from .contract.extract import extract
+    from .contract import extract, extract_server_args
 
-    yield tables.dump(extract(options.path)).rstrip("\n")
+    room = extract_server_args if options.server_args else extract
+    yield tables.dump(room.extract(options.path)).rstrip("\n")
 
 
 def _verify(options: argparse.Namespace) -> Iterator[str]:

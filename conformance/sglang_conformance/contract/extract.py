@@ -41,7 +41,7 @@ class _Reading:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.release = _release(source)
+        self.release = release_of(source)
         missing = [name for name in _CONTRACT_MODULES if not source.has(name)]
         if missing:
             raise ContractError(
@@ -115,7 +115,8 @@ def _parsed(source: Source, name: str) -> ast.Module:
     return syntax.parse(source.read(name), f"sglang/{name}")
 
 
-def _release(source: Source) -> str:
+def release_of(source: Source) -> str:
+    """The release that a package says it is; raises ContractError where it does not say."""
     for name in ("_version.py", "version.py"):
         value = syntax.assigned(_parsed(source, name), "__version__") if source.has(name) else None
         release = syntax.text(value)

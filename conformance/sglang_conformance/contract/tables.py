@@ -1,4 +1,4 @@
-"""The contract tables that come with the kit, one JSON file for each SGLang release."""
+"""The tables that come with the kit, a JSON file for each SGLang release: its contract, and its server arguments."""
 
 from __future__ import annotations
 
@@ -9,29 +9,36 @@ from pathlib import Path
 
 from .errors import ContractError
 from .model import Contract
+from .server_args import ServerArguments
 
-__all__ = ["ContractError", "digest", "dump", "load", "newest", "path", "releases"]
+__all__ = [
+    "ContractError",
+    "digest",
+    "dump",
+    "load",
+    "load_server_args",
+    "load_server_args_before",
+    "newest",
+    "path",
+    "releases",
+    "server_args_path",
+    "server_args_releases",
+]
 
 
 def releases() -> tuple[str, ...]:
-    """The releases that have a table, oldest first."""
-    from packaging.version import Version
-
-    return tuple(sorted((p.stem for p in _folder().glob("*.json")), key=Version))
+    """The releases that have a contract table, oldest first."""
+    return _releases(_folder())
 
 
 def newest() -> str:
-    """The newest release that has a table."""
+    """The newest release that has a contract table."""
     return releases()[-1]
 
 
 def path(release: str) -> Path:
     """The file of a release's table; raises ContractError, with the releases there are, where it has none."""
-    # Membership by name, so that a release such as "../x" names no file elsewhere.
-    found = {p.stem: p for p in _folder().glob("*.json")}
-    if release not in found:
-        raise ContractError(f"no contract table for SGLang {release}; there are: {', '.join(releases())}")
-    return found[release]
+    return _path(_folder(), release, "contract table")
 
 
 def load(release: str) -> Contract:
@@ -40,12 +47,44 @@ def load(release: str) -> Contract:
     try:
         return Contract.from_json(json.loads(file.read_bytes()))
     except (ValueError, KeyError, TypeError) as error:
-        raise ContractError(f"the contract table {file} is damaged ({error!r}); install the kit again") from error
+        raise _damaged("contract table", file, error) from error
 
 
-def dump(contract: Contract) -> str:
-    """The text of a table file: keys sorted, one value a line, a newline at the end; equal contracts, equal text."""
-    return json.dumps(contract.to_json(), indent=1, sort_keys=True) + "\n"
+def server_args_releases() -> tuple[str, ...]:
+    """The releases that have a table of server arguments, oldest first."""
+    return _releases(_server_args_folder())
+
+
+def server_args_path(release: str) -> Path:
+    """The file of a release's server arguments; raises ContractError, with the releases there are, without one."""
+    return _path(_server_args_folder(), release, "table of server arguments")
+
+
+def load_server_args(release: str) -> ServerArguments:
+    """The server arguments of a release; raises ContractError for one that has no table, or a table that is damaged."""
+    file = server_args_path(release)
+    try:
+        return ServerArguments.from_json(json.loads(file.read_bytes()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged("table of server arguments", file, error) from error
+
+
+def load_server_args_before(release: str) -> ServerArguments:
+    """Those of the newest release with a table that is not after this one: a post-release has its base release's.
+
+    Raises ContractError where every table is of a later release.
+    """
+    from packaging.version import Version
+
+    earlier = [known for known in server_args_releases() if Version(known) <= Version(release)]
+    if not earlier:
+        raise ContractError(f"no table of server arguments for SGLang {release}, nor for a release before it")
+    return load_server_args(earlier[-1])
+
+
+def dump(table: Contract | ServerArguments) -> str:
+    """The text of a table file: keys sorted, one value a line, a newline at the end; equal tables, equal text."""
+    return json.dumps(table.to_json(), indent=1, sort_keys=True) + "\n"
 
 
 def digest(contract: Contract) -> str:
@@ -56,3 +95,25 @@ def digest(contract: Contract) -> str:
 
 def _folder() -> Path:
     return Path(str(resources.files(__package__) / "tables"))
+
+
+def _server_args_folder() -> Path:
+    return _folder() / "server_args"
+
+
+def _releases(folder: Path) -> tuple[str, ...]:
+    from packaging.version import Version
+
+    return tuple(sorted((p.stem for p in folder.glob("*.json")), key=Version))
+
+
+def _path(folder: Path, release: str, what: str) -> Path:
+    # Membership by name, so that a release such as "../x" names no file elsewhere.
+    found = {p.stem: p for p in folder.glob("*.json")}
+    if release not in found:
+        raise ContractError(f"no {what} for SGLang {release}; there are: {', '.join(_releases(folder))}")
+    return found[release]
+
+
+def _damaged(what: str, file: Path, error: Exception) -> ContractError:
+    return ContractError(f"the {what} {file} is damaged ({error!r}); install the kit again")

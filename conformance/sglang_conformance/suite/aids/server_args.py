@@ -1,8 +1,7 @@
 """Server arguments as a platform is handed them: a stand-in with the fields and the manners of SGLang's own.
 
 SGLang's ``ServerArgs`` cannot be made without half of the server, and a model. What a platform does to it can be seen
-on any object with its fields, so each release's are a table here: names and defaults, read from the released packages
-(0.5.11, srt/server_args.py; 0.5.23, srt/arg_groups/fields).
+on any object with its fields, which the kit has read out of each release (``contract/server_args.py``).
 
 PYTEST_DONT_REWRITE
 """
@@ -10,67 +9,56 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import copy
-import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
+from ...contract import extract_server_args, tables
+from ...contract.server_args import ServerArguments
 from .. import expect
 
-_FOLDER = Path(__file__).with_name("tables")
-_PREFIX = "server_args-"
+_MODEL = "model"  # what the user gives for a field that has no default: the model's path, in every release so far
 _CONSTANT = (str, int, float, type(None))
 
 
-@dataclass(frozen=True)
-class Table:
-    """The server arguments of one release.
-
-    ``fields`` maps each to its default, ``methods`` are ServerArgs' own, ``attention_backends`` and ``quantizations``
-    the choices of those names. ``records_writes``: in place of the object itself, a platform is handed a view that
-    keeps aside what is assigned to it, and forgets what is no field (0.5.23, srt/arg_groups/overrides.py).
-    """
-
-    release: str
-    records_writes: bool
-    attention_backends: tuple[str, ...]
-    quantizations: tuple[str, ...]
-    methods: frozenset[str]
-    fields: Mapping[str, Any]
-
-
 @cache
-def table(release: str) -> Table:
-    """The table of a release, or of the nearest one before it; raises LookupError before the first."""
-    versions = {Version(path.stem.removeprefix(_PREFIX)): path for path in _FOLDER.glob(f"{_PREFIX}*.json")}
-    known = [version for version in versions if version <= Version(release)]
-    if not known:
-        raise LookupError(f"there is no table of server arguments for SGLang {release}")
-    data = json.loads(versions[max(known)].read_text(encoding="utf-8"))
-    return Table(
-        release=data["release"],
-        records_writes=data["records_writes"],
-        attention_backends=tuple(data["attention_backends"]),
-        quantizations=tuple(data["quantizations"]),
-        methods=frozenset(data["methods"]),
-        fields=data["fields"],
-    )
+def table(release: str) -> ServerArguments:
+    """The server arguments of a release: its table, else what its own package says, where that is the host here.
+
+    On the reference host, a release without a table has those of the nearest earlier one. Raises NotCovered where the
+    installed package cannot be read, and ContractError where every table is of a later release.
+    """
+    if release in tables.server_args_releases():
+        return tables.load_server_args(release)
+    package = _installed_package()
+    if package is None:
+        return tables.load_server_args_before(release)
+    try:
+        return extract_server_args.extract(package)
+    except extract_server_args.ContractError as error:
+        text = f"the server arguments of the installed SGLang {release} cannot be read: {error}"
+        raise expect.NotCovered(text) from error
+
+
+def _installed_package() -> Path | None:
+    """The folder of the SGLang that this process has entered; None on the reference host, or outside any."""
+    folders = map(Path, getattr(sys.modules.get("sglang"), "__path__", ()))
+    return next((folder for folder in folders if (folder / extract_server_args.SERVER_ARGS).is_file()), None)
 
 
 class Arguments:
     """An ordinary object with the fields as attributes: what a platform is handed where nothing is recorded."""
 
-    def __init__(self, values: Mapping[str, Any], methods: frozenset[str]) -> None:
+    def __init__(self, values: Mapping[str, Any], members: tuple[str, ...]) -> None:
         vars(self).update(values)
-        object.__setattr__(self, "_methods", methods)
+        object.__setattr__(self, "_members", members)
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("__") and name in vars(self).get("_methods", ()):
-            raise expect.NotCovered(f"the platform calls ServerArgs.{name}(), which the kit's stand-in does not have")
+        if not name.startswith("__") and name in vars(self).get("_members", ()):
+            raise expect.NotCovered(f"the platform uses ServerArgs.{name}, which the kit's stand-in does not have")
         raise AttributeError(f"'ServerArgs' object has no attribute {name!r}")
 
 
@@ -93,19 +81,26 @@ class Recorder:
 
 @dataclass
 class GraphPhase:
-    """How one phase of a model's forward pass is captured (0.5.23, srt/model_executor/cuda_graph_config.py)."""
+    """How one phase of a model's forward pass is captured, as every release with such settings has it.
+
+    0.5.14 and 0.5.23, srt/model_executor/cuda_graph_config.py.
+    """
 
     backend: str = "disabled"
     max_bs: int | None = None
     bs: list[int] | None = None
+    tc_compiler: str = "eager"
 
 
 @dataclass
 class GraphConfig:
-    """The resolved graph settings, as platforms find them from 0.5.23 on."""
+    """The resolved graph settings, as platforms find them from 0.5.14 on; a phase is also had by its name."""
 
     decode: GraphPhase = field(default_factory=lambda: GraphPhase("full"))
     prefill: GraphPhase = field(default_factory=GraphPhase)
+
+    def __getitem__(self, phase: str) -> GraphPhase:
+        return {"decode": self.decode, "prefill": self.prefill}[phase]
 
 
 class Configuration:
@@ -115,7 +110,7 @@ class Configuration:
         self._table = table(release)
         values = {**self._table.fields, **_resolved_before(self._table, device), **chosen}
         self._before = _copied(values)
-        self._arguments = Arguments(_copied(values), self._table.methods)
+        self._arguments = Arguments(_copied(values), self._table.members)
         self.handed: Any = Recorder(self._arguments) if self._table.records_writes else self._arguments
 
     @property
@@ -142,7 +137,7 @@ class Configuration:
         return {name: now[name] for name, before in self._before.items() if now[name] != before}
 
     def _all(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self._arguments).items() if name != "_methods"}
+        own = {name: value for name, value in vars(self._arguments).items() if name != "_members"}
         if not self._table.records_writes:
             return own
         return {**own, **object.__getattribute__(self.handed, "_written")}
@@ -153,18 +148,19 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, _CONSTANT) else copy.deepcopy(value) for name, value in values.items()}
 
 
-def _resolved_before(known: Table, device: str) -> dict[str, Any]:
-    """What SGLang has filled in itself by the time it asks the platform."""
+def _resolved_before(known: ServerArguments, device: str) -> dict[str, Any]:
+    """What the user must give, and what SGLang has filled in itself by the time it asks the platform."""
     values: dict[str, Any] = {
+        **dict.fromkeys(known.required, _MODEL),
         "device": device,
-        "tokenizer_path": known.fields["model_path"],
-        "served_model_name": known.fields["model_path"],
+        "tokenizer_path": _MODEL,
+        "served_model_name": _MODEL,
         "random_seed": 42,
         "mm_process_config": {},
     }
     if "cuda_graph_config" in known.fields:
         values["cuda_graph_config"] = _graph_config()
-    return values
+    return {name: value for name, value in values.items() if name in known.fields}
 
 
 def _graph_config() -> Any:
