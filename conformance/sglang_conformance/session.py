@@ -18,7 +18,7 @@ from .config import Config
 from .hosts.story import Story, read
 from .probes import client
 from .probes.client import Warm
-from .probes.result import Failure, Result, ZygoteError
+from .probes.result import Failure, Result, ZygoteError, readable
 from .probes.world import World
 from .requirements.loader import Catalogue
 from .subject import reference_world
@@ -244,15 +244,6 @@ def finding_of(failure: Failure, output: str, call: str = "") -> Finding:
     }.get(failure.kind, "an answer; platform code must not end its process")
     where = vendor_line(failure.frames) or vendor_line(stack_in(output))
     return Finding(expected, seen, call, where, detail=readable(failure.traceback or output))
-
-
-def readable(text: str, lines: int = 40) -> str:
-    """A text cut in the middle to so many lines."""
-    rows = text.rstrip().splitlines()
-    if len(rows) <= lines:
-        return "\n".join(rows)
-    half = lines // 2
-    return "\n".join([*rows[:half], f"[... {len(rows) - 2 * half} lines ...]", *rows[-half:]])
 
 
 def _same(one: Finding | None, other: Finding | None) -> bool:

@@ -13,8 +13,8 @@ import sglang_conformance
 from sglang_conformance.blame import is_vendor, stack_in, vendor_line
 from sglang_conformance.certificate.model import Finding, Observation
 from sglang_conformance.hosts.story import STEPS, Story, read
-from sglang_conformance.probes.result import Failure, Result
-from sglang_conformance.session import finding_of, observe, readable
+from sglang_conformance.probes.result import Failure, Result, readable
+from sglang_conformance.session import finding_of, observe
 from sglang_conformance.suite.declare import Check
 
 KIT = Path(sglang_conformance.__file__).parent

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FailureKind = Literal["raised", "exited", "killed", "hung"]
+FailureKind = Literal["raised", "exited", "killed", "hung", "stopped"]
 GONE = "the warm process is gone; the code it ran may have killed it"
 _KEPT_OUTPUT = 32 << 10
 
@@ -22,6 +22,8 @@ class ZygoteError(RuntimeError):
 @dataclass(frozen=True)
 class Failure:
     """How a job failed: it raised, its process exited or was killed, or it was still running at its deadline.
+
+    A rank may also have been stopped, because another one had failed.
 
     ``type`` and ``message`` say what was raised (or, in words, how the process ended); ``frames`` are the traceback's
     (file, line, function), outermost first; ``finding`` is what a check attached to the exception, or None.
@@ -96,3 +98,12 @@ class Output:
         """All that was kept, as text."""
         gap = f"\n[... {self.dropped} bytes not kept ...]\n".encode() if self.dropped else b""
         return bytes(self.head + gap + self.tail).decode("utf-8", "replace")
+
+
+def readable(text: str, lines: int = 40) -> str:
+    """A text cut in the middle to so many lines."""
+    rows = text.rstrip().splitlines()
+    if len(rows) <= lines:
+        return "\n".join(rows)
+    half = lines // 2
+    return "\n".join([*rows[:half], f"[... {len(rows) - 2 * half} lines ...]", *rows[-half:]])

@@ -1,0 +1,128 @@
+"""Watching a rank's collective calls: each is said on the board before torch.distributed is called.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .board import Board
+
+if TYPE_CHECKING:
+    from .rank import Rank
+
+POINT_TO_POINT = "point to point"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A collective: the parameter that holds what is sent, what of it all ranks must have alike, and further
+    parameters that they must give alike.
+    """
+
+    payload: str = ""
+    alike: str = "shape"
+    also: tuple[str, ...] = ()
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "all_reduce": _Kind("tensor", "shape", ("op",)),
+    "reduce": _Kind("tensor", "shape", ("op", "dst", "group_dst")),
+    "broadcast": _Kind("tensor", "numel", ("src", "group_src")),
+    "all_gather": _Kind("tensor", "dtype"),
+    "all_gather_into_tensor": _Kind("input_tensor", "numel"),
+    "reduce_scatter": _Kind("output", "dtype", ("op",)),
+    "reduce_scatter_tensor": _Kind("input", "numel", ("op",)),
+    "gather": _Kind("tensor", "numel", ("dst", "group_dst")),
+    "scatter": _Kind("tensor", "numel", ("src", "group_src")),
+    "all_to_all": _Kind("output_tensor_list", "dtype"),
+    "all_to_all_single": _Kind("output", "dtype"),
+    "barrier": _Kind(),
+}
+_PAIRWISE = ("send", "recv", "isend", "irecv")
+
+
+def watch(board: Board, rank: Rank) -> None:
+    """From now on, what this process calls of torch.distributed is said on the board; for the process's whole life."""
+    import torch.distributed as public
+    from torch.distributed import distributed_c10d as home
+
+    for name in (*_KINDS, *_PAIRWISE):
+        original = getattr(home, name)
+        watched = _pairwise(original, rank) if name in _PAIRWISE else _watched(original, _KINDS[name], board, rank)
+        for module in (home, public):
+            if getattr(module, name, None) is original:
+                setattr(module, name, watched)
+
+
+def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = _given(signature, args, kwargs)
+        group = _group_of(given.get("group")) if given is not None else None
+        if given is None or group is None or rank.number not in group[1]:
+            return original(*args, **kwargs)  # torch itself says what is wrong with the call, or it is not ours
+        name, members = group
+        rank.counts[name] = rank.counts.get(name, 0) + 1
+        text, agree = _told(original.__name__, kind, given)
+        with board.entering(name, members, f"{text} on group {name}", agree, rank.seconds):
+            return original(*args, **kwargs)
+
+    return call
+
+
+def _pairwise(original: Callable[..., Any], rank: Rank) -> Callable[..., Any]:
+    """Sends and receives need no third rank, and may rightly come in any order: they are only counted."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        rank.counts[POINT_TO_POINT] = rank.counts.get(POINT_TO_POINT, 0) + 1
+        return original(*args, **kwargs)
+
+    return call
+
+
+def _given(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _group_of(group: Any) -> tuple[str, list[int]] | None:
+    """The group's name and its members' ranks; None where this process is in no such group."""
+    from torch.distributed import distributed_c10d as home
+
+    try:
+        found = group if group is not None else home._get_default_group()
+        return str(found.group_name), list(home.get_process_group_ranks(found))
+    except (ValueError, RuntimeError, AttributeError, KeyError):
+        return None
+
+
+def _told(name: str, kind: _Kind, given: Mapping[str, Any]) -> tuple[str, str]:
+    """The call in words, and what of it must be the same on every rank."""
+    tensor: Any = given.get(kind.payload)
+    if isinstance(tensor, (list, tuple)) and tensor:
+        tensor = tensor[0]
+    also = [f"{parameter}={_plain(given[parameter])}" for parameter in kind.also if given.get(parameter) is not None]
+    if not hasattr(tensor, "dtype"):
+        words = " ".join([name, *also])
+        return words, words
+    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+    alike = {"shape": str(shape), "numel": str(tensor.numel()), "dtype": ""}[kind.alike]
+    return " ".join([name, dtype, str(shape), *also]), " ".join([name, dtype, alike, *also])
+
+
+def _plain(value: Any) -> str:
+    """An operation or a rank as text: torch's reduction operations know their names only by attribute."""
+    return str(getattr(value, "op", value)).rpartition(".")[2]

@@ -1,0 +1,85 @@
+"""The rank pool: groups of the wanted sizes, made before they are needed, replaced when a check has broken them.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..probes.client import Warm
+from .group import Group, Setup
+from .report import GroupReport
+
+_MOST_CHECKS = 500
+
+
+class Pool:
+    """Groups of ranks, each made ready in the same way. Belongs to one process, which closes it at the end.
+
+    While a check runs on one group of a size, a spare of that size stands ready (or is being made): what a check
+    breaks costs the next one nothing but a change of groups. ``most`` bounds the ranks that are alive at once: there is
+    no spare where it would go beyond, and groups of other sizes end to make room. A group larger than that stands
+    alone.
+    """
+
+    def __init__(self, warm: Warm, setup: Setup, *, most: int = 16) -> None:
+        self._warm = warm
+        self._setup = setup
+        self._most = most
+        self._groups: dict[int, list[Group]] = {}
+
+    def run(
+        self,
+        check: str,
+        arguments: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+        *,
+        size: int,
+        seconds: float = 30.0,
+    ) -> GroupReport:
+        """Run a check on every rank of a group of that size.
+
+        Raises GroupError where no group could be made ready, ZygoteError where the warm process is gone.
+        """
+        group = self._take(size)
+        try:
+            group.wait_until_ready()
+            self._provide_spare(size)
+            report = group.run(check, arguments, seconds=seconds)
+        except BaseException:
+            self._drop(group)
+            raise
+        if not report.usable or group.worn(_MOST_CHECKS):
+            self._drop(group)
+        return report
+
+    def close(self) -> None:
+        """End every group."""
+        for size in list(self._groups):
+            for group in list(self._groups[size]):
+                self._drop(group)
+
+    def _take(self, size: int) -> Group:
+        groups = self._groups.setdefault(size, [])
+        if not groups:
+            for others in self._groups.values():
+                while others and not self._has_room(size):
+                    self._drop(others[-1])
+            self._make(size)
+        return groups[0]
+
+    def _provide_spare(self, size: int) -> None:
+        """Begin to make a spare, once the group that it stands behind is ready: it must not slow that one down."""
+        if len(self._groups[size]) < 2 and self._has_room(size):
+            self._make(size)
+
+    def _has_room(self, size: int) -> bool:
+        return sum(s * len(groups) for s, groups in self._groups.items()) + size <= self._most
+
+    def _make(self, size: int) -> None:
+        self._groups[size].append(Group(self._warm, size, self._setup))
+
+    def _drop(self, group: Group) -> None:
+        self._groups[group.size].remove(group)
+        group.close()
