@@ -5,24 +5,30 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from sglang_conformance.suite.areas import all_checks
 from sglang_conformance.suite.declare import Check
-from zoo import defects
+from zoo import defects, variants
 from zoo.inspection import catalogue, failing, inspect
-from zoo.workshop import RIGHT, Defect, Edit, build
+from zoo.workshop import RIGHT, Defect, Edit, Variant, build
 
 Record = Callable[[str, object], None]
 
-DEFECTS: tuple[Defect, ...] = tuple(
-    defect
-    for module in pkgutil.iter_modules(defects.__path__)
-    for defect in importlib.import_module(f"{defects.__name__}.{module.name}").DEFECTS
-)
+
+def members(package: ModuleType, name: str) -> Iterator[Any]:
+    """What the modules of a package list under a name."""
+    for module in pkgutil.iter_modules(package.__path__):
+        yield from getattr(importlib.import_module(f"{package.__name__}.{module.name}"), name)
+
+
+DEFECTS: tuple[Defect, ...] = tuple(members(defects, "DEFECTS"))
+VARIANTS: tuple[Variant, ...] = tuple(members(variants, "VARIANTS"))
 
 
 # Each defect meets the checks of the requirements that it names, and of those that these stand on; with ZOO=whole it
@@ -30,12 +36,11 @@ DEFECTS: tuple[Defect, ...] = tuple(
 WHOLE = os.environ.get("ZOO") == "whole"
 
 
-def checks_of(defect: Defect) -> tuple[Check, ...]:
+def checks_of(*named: str) -> tuple[Check, ...]:
     if WHOLE:
         return all_checks()
-    named = {defect.requirement, *defect.also}
     below = {name for requirement in named for name in catalogue().dependencies(requirement)}
-    return tuple(check for check in all_checks() if (named | below) & set(check.requirements))
+    return tuple(check for check in all_checks() if {*named, *below} & set(check.requirements))
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name)
@@ -52,7 +57,7 @@ def test_defect_is_caught_by_the_requirement_it_breaks(
         address,
         release=defect.release,
         deadline=defect.deadline,
-        suite=checks_of(defect),
+        suite=checks_of(defect.requirement, *defect.also),
     )
     caught = failing(certificate)
     record_property("zoo", f"{defect.name:<52} {defect.requirement:<9} {' '.join(caught) or '-'}")
@@ -85,6 +90,23 @@ def test_right_plugin_is_not_blamed(
     assert [o for o in certificate.outcomes if o.outcome in ("blocked", "not-run", "host-defect")] == []
 
 
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
+def test_right_variant_is_not_blamed(variant: Variant, tmp_path: Path, address: str) -> None:
+    plugin = RIGHT[variant.of]
+    certificate = inspect(
+        build(plugin, tmp_path, variant.edits),
+        plugin.name,
+        address,
+        release=variant.release,
+        deadline=variant.deadline,
+        suite=checks_of(*variant.requirements),
+    )
+    named = {*variant.requirements, *(name for r in variant.requirements for name in catalogue().dependencies(r))}
+    ended = {o.requirement: o for o in certificate.outcomes if WHOLE or o.requirement in named}
+    assert set(variant.requirements) <= set(ended)
+    assert {name: o.message for name, o in ended.items() if o.outcome not in ("pass", "unsupported")} == {}
+
+
 def test_names_are_unique() -> None:
-    names = [defect.name for defect in DEFECTS]
+    names = [one.name for one in (*DEFECTS, *VARIANTS)]
     assert len(names) == len(set(names))

@@ -75,6 +75,23 @@ class Defect:
     deadline: float = 10.0
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A right plugin, written otherwise than the example that it is ``of``, and SGLang's reason why it is right.
+
+    ``requirements`` are those whose checks it meets, with all that these stand on: none of them may end otherwise than
+    as a pass or as unsupported.
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    edits: tuple[Edit, ...]
+    why: str
+    of: str = "acme"
+    release: str = "0.5.23"
+    deadline: float = 10.0
+
+
 def build(plugin: Plugin, folder: Path, edits: tuple[Edit, ...] = ()) -> Path:
     """Install the plugin, with the edits made, into a folder to put on the import path; returns the folder.
 

@@ -1,0 +1,7 @@
+"""Other right plugins to select."""
+
+from __future__ import annotations
+
+from zoo.workshop import Variant
+
+VARIANTS: tuple[Variant, ...] = ()
