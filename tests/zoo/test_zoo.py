@@ -108,5 +108,5 @@ def test_right_variant_is_not_blamed(variant: Variant, tmp_path: Path, address: 
 
 
 def test_names_are_unique() -> None:
-    names = [one.name for one in (*DEFECTS, *VARIANTS)]
+    names = [*(defect.name for defect in DEFECTS), *(variant.name for variant in VARIANTS)]
     assert len(names) == len(set(names))
