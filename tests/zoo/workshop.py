@@ -32,7 +32,6 @@ class Plugin:
 
 
 ACME = Plugin("acme", "acme-plugin", "acme", PLUGINS / "acme")
-# Under its own name it takes the place of one that is installed, which stands behind it on the path.
 SIM = Plugin("sim", "sglang-simulated", "sglang_simulated", SIMULATED)
 RIGHT: Mapping[str, Plugin] = {"acme": ACME, "sim": SIM}
 
@@ -93,10 +92,7 @@ class Variant:
 
 
 def build(plugin: Plugin, folder: Path, edits: tuple[Edit, ...] = ()) -> Path:
-    """Install the plugin, with the edits made, into a folder to put on the import path; returns the folder.
-
-    The other right plugins get empty metadata there, so that one installed in this environment is out of sight.
-    """
+    """Install the plugin, with the edits made, into a folder to put on the import path; returns the folder."""
     files = {str(file.relative_to(plugin.source)): file.read_text() for file in sorted(plugin.source.rglob("*.py"))}
     files["entry_points.txt"] = plugin.entry_points.format(name=plugin.name, package=plugin.package)
     files["METADATA"] = _METADATA.format(name=plugin.distribution, version="1.0")
@@ -107,11 +103,6 @@ def build(plugin: Plugin, folder: Path, edits: tuple[Edit, ...] = ()) -> Path:
         path = folder / homes.get(name, plugin.package) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for other in RIGHT.values():
-        metadata = folder / _metadata(other)
-        if other is not plugin:
-            metadata.mkdir()
-            (metadata / "METADATA").write_text(_METADATA.format(name=other.distribution, version="0"))
     return folder
 
 

@@ -1,0 +1,34 @@
+"""Hides the vendors' plugins of this environment from the tests, and from every process that they start.
+
+A folder that shadows the metadata of each goes to the head of the import path, also of the processes to come.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 0\n"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    names = {
+        distribution.name
+        for distribution in importlib.metadata.distributions()
+        if any(point.group.startswith("sglang.") for point in distribution.entry_points)
+    }
+    if not names:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="sglang-conformance-tests-")
+    config.add_cleanup(folder.cleanup)
+    for name in names:
+        metadata = Path(folder.name, f"{name.replace('-', '_')}-0.dist-info", "METADATA")
+        metadata.parent.mkdir()
+        metadata.write_text(_METADATA.format(name=name), encoding="utf-8")
+    sys.path.insert(0, folder.name)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder.name, os.environ.get("PYTHONPATH"))))
