@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from .probes import client
 from .recorder import ADDRESS, FACTS, Recorder
 from .requirements import loader
 from .session import preloaded
+
+PART = "part"
+"""Below the record's folder, where the record of a run goes that was asked for a part of the suite only."""
 
 
 def wake(config: pytest.Config) -> None:
@@ -67,7 +71,7 @@ def _start(config: pytest.Config, options: Config) -> str:
 
 def _options(config: pytest.Config) -> Config:
     get = config.getoption
-    return resolve(
+    options = resolve(
         platform=get("--platform"),
         sglang=get("--sglang"),
         contract=get("--contract"),
@@ -78,6 +82,18 @@ def _options(config: pytest.Config) -> Config:
         deadline=get("--deadline"),
         folder=config.invocation_params.dir,
     )
+    return replace(options, certificate=options.certificate / PART) if _asks_for_a_part(config) else options
+
+
+def _asks_for_a_part(config: pytest.Config) -> bool:
+    """Whether the command line picks some checks: a look at them, whose record must not replace a certification's.
+
+    What settings pick (``PYTEST_ADDOPTS``, ``addopts``) does replace it: where a whole run was meant, an old record
+    must not pass for this one's.
+    """
+    asked = [str(argument) for argument in config.invocation_params.args]
+    picking = ("-k", "-m", "--deselect", "--lf", "--last-failed")
+    return any(argument.startswith(picking) or argument in map(str, config.args) for argument in asked)
 
 
 def _runs_its_own_tests(config: pytest.Config) -> bool:

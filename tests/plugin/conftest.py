@@ -34,13 +34,19 @@ class Ran:
     @property
     def record(self) -> dict[str, Any]:
         """``certificate.json``."""
-        data: dict[str, Any] = json.loads((self.folder / "conformance-report" / "certificate.json").read_text())
+        data: dict[str, Any] = json.loads((self.home / "certificate.json").read_text())
         return data
+
+    @property
+    def home(self) -> Path:
+        """The folder of the record, as the screen says; the usual one where it does not say."""
+        said = [line.split(maxsplit=1)[1] for line in self.screen.splitlines() if line.startswith("record  ")]
+        return self.folder / (said[-1] if said else "conformance-report")
 
     @property
     def written(self) -> list[str]:
         """The names of what the run put into the folder of its record."""
-        return sorted(path.name for path in (self.folder / "conformance-report").glob("*"))
+        return sorted(path.name for path in self.home.glob("*"))
 
     @property
     def summary(self) -> list[str]:

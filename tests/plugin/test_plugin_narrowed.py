@@ -19,7 +19,7 @@ def assert_development(ran: Ran) -> None:
     record = ran.record
     assert record["kind"] == "development"
     assert "conformant" not in {profile["verdict"] for profile in record["profiles"].values()}
-    assert verify(ran.folder / "conformance-report") == []
+    assert verify(ran.home) == []
     assert re.search(r"^no verdict\s+development run: ", ran.screen, re.MULTILINE)
 
 

@@ -112,6 +112,9 @@ def test_printed_command_runs_and_fails_again(project: Path) -> None:
     assert again.record["requirements"]["PKG-003"]["outcome"] == "fail"
     ran = [name for name, o in again.record["requirements"].items() if o["outcome"] in ("pass", "fail")]
     assert ran == ["PKG-003"]
+    assert again.record["kind"] == "development"
+    assert first.record["kind"] == "certification"  # it is still there
+    assert again.home == first.home / "part"
     assert first.record["requirements"]["PKG-003"]["reproduce"] == shlex.join([program, *options])
     # What stands on the import is blocked by it, and named once.
     assert {o["cause"] for o in first.record["requirements"].values() if o["outcome"] == "blocked"} >= {"PKG-003"}
