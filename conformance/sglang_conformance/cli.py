@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
-from .certificate.record import RecordError
+from .certificate.folder import JUNIT, RECORD
+from .certificate.model import Certificate
+from .certificate.record import RecordError, from_json, parse
 from .certificate.verify import verify
 from .contract import tables
 from .contract.errors import ContractError
 from .contract.model import Contract, Member
 from .requirements import loader
 from .requirements.loader import CatalogueError
-from .requirements.model import Requirement
+from .requirements.model import PROFILES, Requirement
 
 _WIDTH = 100
 
@@ -34,24 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(lines))
     except BrokenPipeError:  # the reader, a pager or head, has seen enough
         sys.stderr.close()
-    return 1 if options.command is _verify and lines[-1] != _SOUND else 0
+    return 1 if options.command is _verify and not lines[-1].startswith(_SOUND) else 0
 
 
-_SOUND = "the record is sound"
+_SOUND = "the record is sound: "
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sglang-conformance", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="sglang-conformance", description="The rules, the contract tables, and the record of a run."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser("requirements", help="list the requirements")
     listing.add_argument("--contract", metavar="RELEASE", help="those that hold for this SGLang release")
-    listing.add_argument("--profile", metavar="NAME", help="those of one profile")
+    listing.add_argument("--profile", metavar="NAME", choices=PROFILES, help=f"those of one of {', '.join(PROFILES)}")
     listing.set_defaults(command=_requirements)
 
     explain = commands.add_parser("explain", help="say what a requirement demands, and why")
-    explain.add_argument("id", metavar="ID")
+    explain.add_argument("id", metavar="ID", help="such as ACT-003; `requirements` lists them")
     explain.set_defaults(command=_explain)
 
     contract = commands.add_parser("contract", help="what an SGLang release demands, as data")
@@ -69,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     extract.set_defaults(command=_extract)
 
     verifying = commands.add_parser("verify", help="check the record of a run: its digest, arithmetic and JUnit report")
-    verifying.add_argument("folder", metavar="DIR", type=Path)
+    verifying.add_argument("folder", metavar="DIR", type=Path, help="the folder of the record: conformance-report")
     verifying.set_defaults(command=_verify)
     return parser
 
@@ -156,9 +160,21 @@ def _extract(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _verify(options: argparse.Namespace) -> Iterator[str]:
-    problems = verify(options.folder)
+    folder = options.folder.parent if options.folder.name in (RECORD, JUNIT) else options.folder
+    problems = verify(folder)
     yield from problems
-    yield _SOUND if not problems else f"{len(problems)} problems"
+    if problems:
+        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    else:
+        yield _told(from_json(parse(folder / RECORD), RECORD))
+
+
+def _told(certificate: Certificate) -> str:
+    """What a sound record says, in a line."""
+    run = certificate.run
+    verdicts = ", ".join(f"{v.profile} {v.verdict}" for v in certificate.profiles)
+    who = f"{run.platform.name} {run.platform.version}".strip()
+    return f"{_SOUND}a {run.kind} run of {who} by the contract of SGLang {run.contract}: {verdicts}"
 
 
 def _text(error: Exception) -> str:

@@ -5,11 +5,13 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -47,6 +49,7 @@ def wake(config: pytest.Config) -> None:
     config.stash[collection.JUDGE] = judge
     config.pluginmanager.register(Collection(), "sglang_conformance_collection")
     if worker is None:
+        _end_on_request(config)
         config.pluginmanager.register(Recorder(config, judge, known, address), "sglang_conformance_recorder")
     else:
         config.pluginmanager.register(Worker(judge), "sglang_conformance_worker")
@@ -58,6 +61,21 @@ def _prepare(config: pytest.Config, options: Config, catalogue: loader.Catalogue
     if not config.option.collectonly:
         folder.prepare(options.certificate)
     return known
+
+
+def _end_on_request(config: pytest.Config) -> None:
+    """Let SIGTERM, which a CI sends when its time is over, end the run as Ctrl-C does: with the record so far."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+        config.add_cleanup(_end_as_ever)
+
+
+def _end_as_ever() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
 
 
 def _start(config: pytest.Config, options: Config) -> str:

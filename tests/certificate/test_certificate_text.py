@@ -170,7 +170,7 @@ def test_without_a_failure_what_was_not_judged_is_listed() -> None:
         "  MEM-002     no host",
         "  MEM-003     no check reported on it (and 6 more)",
         "",
-        "blocked     1 for other reasons",
+        "blocked     1 by no other: MEM-002",
         "record      r",
     ]
 
@@ -187,7 +187,7 @@ def test_a_reason_not_to_judge_is_wrapped_and_what_follows_from_it_is_not_told()
         "              import: No module named 'torchvision'; pip",
         "              install torchvision",
         "",
-        "blocked     2: 1 for other reasons, 1 by MEM-001",
+        "blocked     2: 1 by no other: MEM-001, 1 by MEM-001",
         "record      r",
     ]
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,9 +136,20 @@ def test_waived_failure_is_recorded_as_waived(project: Path) -> None:
     assert ran.record["profiles"]["core"]["waived"] == 1
 
 
+def interrupt_all(pid: int) -> None:
+    """As a terminal does at Ctrl-C."""
+    os.killpg(pid, signal.SIGINT)
+
+
+def terminate(pid: int) -> None:
+    """As a CI does when its time is over."""
+    os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("send", [interrupt_all, terminate], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["serial", "xdist"])
 def test_interrupt_during_a_hang_leaves_the_record_so_far_and_no_process(
-    workers: tuple[str, ...], project: Path
+    workers: tuple[str, ...], send: Callable[[int], None], project: Path
 ) -> None:
     ready = project / "hanging"
     code = f"{DAEMON}import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
@@ -154,7 +166,7 @@ def test_interrupt_during_a_hang_leaves_the_record_so_far_and_no_process(
     )
     assert comes_true(ready.exists, 60)
     started = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid)
     screen, _ = process.communicate(timeout=30)
     assert time.monotonic() - started < 20, screen
     assert process.returncode == pytest.ExitCode.INTERRUPTED, screen

@@ -106,7 +106,7 @@ def _suite(certificate: Certificate, verdict: Verdict, by_id: Mapping[str, Requi
 
 
 def _case(outcome: Outcome, requirement: Requirement) -> TestCase:
-    case = TestCase(requirement.id, f"sglang_conformance.{requirement.area}", elapsed_sec=outcome.seconds)
+    case = TestCase(requirement.id, f"sglang_conformance.{requirement.area}", elapsed_sec=round(outcome.seconds, 3))
     kind = element(outcome)
     message, text = _message(outcome), _limited(failure_text(requirement, outcome))
     if kind == "failure":

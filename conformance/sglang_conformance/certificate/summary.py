@@ -124,7 +124,9 @@ def _unjudged(outcomes: Sequence[Outcome], width: int, room: int) -> list[Line]:
 def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:
     """The last lines: blocked by what, warnings, why it cannot certify, where the record is."""
     blocked = Counter(o.cause for o in certificate.outcomes if o.outcome == "blocked")
-    by_root = [f"{count} {f'by {root}' if root else 'for other reasons'}" for root, count in blocked.most_common()]
+    alone = [o.requirement for o in certificate.outcomes if o.outcome == "blocked" and not o.cause]
+    names = ", ".join(alone[:3]) + (", …" if len(alone) > 3 else "")
+    by_root = [f"{count} {f'by {root}' if root else f'by no other: {names}'}" for root, count in blocked.most_common()]
     total = f"{sum(blocked.values())}: " if len(by_root) > 1 else ""
     return [
         *_fact("blocked", total + ", ".join(by_root), width),

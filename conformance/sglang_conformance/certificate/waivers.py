@@ -55,6 +55,10 @@ class Waivers:
 
 
 _FIELDS = tuple(f.name for f in fields(Waiver))
+_EXAMPLE = (
+    '[[waiver]] requirement = "MEM-002", platform = "mlu", owner = "you@vendor.example", '
+    'link = "https://vendor.example/issues/17", expires = 2026-12-31, reason = "why, and until when" (a line each)'
+)
 
 
 def load(path: Path, *, today: date, known: Container[str]) -> Waivers:
@@ -73,7 +77,7 @@ def load(path: Path, *, today: date, known: Container[str]) -> Waivers:
         raise WaiverError(f"{path}: cannot be read as TOML: {_one_line(error)}") from None
     tables = data.pop("waiver", [])
     if data or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-        raise WaiverError(f"{path}: may hold nothing but [[waiver]] tables")
+        raise WaiverError(f"{path}: may hold nothing but [[waiver]] tables, as {_EXAMPLE}")
     waivers = [_read(path, position, table, known) for position, table in enumerate(tables, 1)]
     seen: set[tuple[str, str]] = set()
     for waiver in waivers:
@@ -91,8 +95,9 @@ def _read(path: Path, position: int, table: Mapping[str, Any], known: Container[
     here = f"{path}: waiver {position}"
     for unknown in [key for key in table if key not in _FIELDS]:
         raise WaiverError(f"{here}: unknown field {unknown}")
-    for missing in [key for key in _FIELDS if key not in table]:
-        raise WaiverError(f"{here}: field {missing} is missing")
+    missing = [key for key in _FIELDS if key not in table]
+    if missing:
+        raise WaiverError(f"{here}: {', '.join(missing)} missing; a waiver reads {_EXAMPLE}")
     for key, value in table.items():
         if key == "expires":
             if not isinstance(value, date) or isinstance(value, datetime):

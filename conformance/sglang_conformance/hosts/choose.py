@@ -53,7 +53,9 @@ def _reference(release: str) -> Host:
     try:
         contract = tables.load(release)
     except ValueError as error:
-        raise HostError(f"--contract={release}: {error}") from error
+        raise HostError(
+            f"--contract={release}: {error}; any other is certified inside that SGLang itself, with --sglang=installed"
+        ) from error
     return Host("reference", contract, tables.digest(contract))
 
 
