@@ -122,10 +122,11 @@ record      out/certificate.json"""
 
 def test_the_summary_shrinks_to_a_small_screen() -> None:
     assert (
-        screen(width=50, height=19)
+        screen(width=50, height=20)
         == """\
 mlu 1.4.0 (vendor-mlu) · reference host · contrac…
-core    not-conformant  5 required: 1 pass, 2 fai…
+core    not-conformant  5 required: 1 pass,
+             2 fail, 2 blocked
 graphs  incomplete      1 required: 1 not-run
 
 Mend first

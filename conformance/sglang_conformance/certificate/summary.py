@@ -61,17 +61,24 @@ def _profiles(certificate: Certificate, width: int, most: int) -> list[Line]:
 def _profiles_of(verdicts: Sequence[Verdict], width: int) -> list[Line]:
     names = max((len(one_line(v.profile)) for v in verdicts), default=0)
     required = max((len(str(v.required)) for v in verdicts), default=0)
-    return [
-        Line(
-            aligned(
-                f"{one_line(v.profile):<{names}}  {v.verdict:<14}  {v.required:>{required}} required: ",
-                ", ".join(f"{v.counts[name]} {name}" for name in OUTCOMES if v.counts[name]) or "none",
-                width,
-            ),
-            _ROLES[v.verdict],
-        )
-        for v in verdicts
-    ]
+    lines = []
+    for v in verdicts:
+        left = f"{one_line(v.profile):<{names}}  {v.verdict:<14}  {v.required:>{required}} required: "
+        counts = [f"{v.counts[name]} {name}" for name in OUTCOMES if v.counts[name]] or ["none"]
+        lines += [Line(row, _ROLES[v.verdict]) for row in _packed(left, counts, width)]
+    return lines
+
+
+def _packed(left: str, items: Sequence[str], width: int) -> list[str]:
+    """A row that begins with ``left`` and lists the items, and as many more rows as they need."""
+    rows = [left + items[0]]
+    for item in items[1:]:
+        if len(rows[-1]) + len(f", {item},") <= width:
+            rows[-1] += f", {item}"
+        else:
+            rows[-1] += ","
+            rows.append(f"{'':{_LABEL + 1}}{item}")
+    return [row if len(row) <= width else f"{row[: width - 1]}…" for row in rows]
 
 
 def _mend(certificate: Certificate, by_id: Mapping[str, Requirement], width: int, room: int) -> list[Line]:
