@@ -122,9 +122,10 @@ class Session:
 
     @cached_property
     def _built_in(self) -> Stages | None:
-        """The host's own CPU platform, to tell whether a failure is the host's fault."""
+        """The host's own CPU platform under the same checks, to tell whether a failure is the host's fault."""
         world = reference_world(self.config.subject, self.config.host.contract)
-        return Stages(self._zygote, self.config, world) if world else None
+        own = replace(self.config.subject, name="cpu", in_tree=True, entry_points=(), siblings=(), requires=())
+        return Stages(self._zygote, replace(self.config, subject=own), world) if world else None
 
     @cached_property
     def story(self) -> Story:
@@ -195,7 +196,8 @@ class Session:
 
     def _judge_here(self, check: Check) -> Observation:
         body = getattr(importlib.import_module(check.module), check.name)
-        given: dict[str, Any] = {"subject": self.config.subject, "contract": self.config.host.contract}
+        host = self.config.host
+        given: dict[str, Any] = {"subject": self.config.subject, "contract": host.contract, "host": host.kind}
         if "story" in parameters(body):
             given["story"] = self.story
         try:

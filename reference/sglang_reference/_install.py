@@ -13,6 +13,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from . import _behaviours, _detection
+from ._distribution import Distributions
 from ._errors import not_covered
 
 _FOLDER = Path(__file__).parent
@@ -62,7 +63,7 @@ def install(table: Mapping[str, Any]) -> None:
             "call sglang_reference.install() before anything imports sglang"
         )
     _check(plain)
-    sys.meta_path.insert(0, _Finder(plain))
+    sys.meta_path[:0] = [_Finder(plain), Distributions(plain["release"])]
 
 
 def uninstall() -> None:
@@ -70,7 +71,7 @@ def uninstall() -> None:
     present = _installed()
     if present is None:
         return
-    sys.meta_path.remove(present)
+    sys.meta_path[:] = [f for f in sys.meta_path if f is not present and not isinstance(f, Distributions)]
     for name in [n for n in sys.modules if _is_sglang(n)]:
         del sys.modules[name]
 
@@ -123,6 +124,8 @@ class _Finder:
             return None
         if fullname in ("sglang", "sglang.srt"):
             return self._spec(fullname, _FOLDER / "_package.py", package=True, partial=True)
+        if fullname == "sglang.version":
+            return self._spec(fullname, _FOLDER / "_version.py", package=False, partial=False)
         inner = fullname.removeprefix("sglang.srt.")
         parent, _, last = fullname.rpartition(".")
         # The whole of these two packages is known: a name that is not in them is not in SGLang.
@@ -141,7 +144,7 @@ class _Finder:
 
     def _spec(self, name: str, file: Path, *, package: bool, partial: bool) -> ModuleSpec | None:
         given: dict[str, Any] = {}
-        if name == "sglang":
+        if name in ("sglang", "sglang.version"):
             given["__version__"] = self.table["release"]
         if name == "sglang.srt._contract":
             given["TABLE"] = self.table
@@ -181,7 +184,7 @@ def _refusing_getattr(module: str) -> Callable[[str], Any]:
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         inner = f"{module}.{name}".removeprefix("sglang.").removeprefix("srt.")
-        if name.startswith("__") or name == "srt" or inner in _MODULES:
+        if name.startswith("__") or name in ("srt", "version") or inner in _MODULES:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
         raise not_covered(f"{module}.{name}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import sys
 import threading
@@ -137,7 +138,46 @@ def logs_and_computes() -> None:
     Path("/proc/self/stat").read_text()
 
 
+def hides_what_is_on_the_import_path() -> None:
+    sys.path.insert(0, "/opt/acme/lib")
+
+
+def draws_random_numbers() -> None:
+    for _ in range(100):
+        random.random()
+
+
+def seeds_random() -> None:
+    random.seed(0)
+
+
+def changes_the_default_dtype() -> None:
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+
+
+def silences_logging() -> None:
+    logging.disable(logging.CRITICAL)
+
+
+def claims_another_cuda() -> None:
+    import torch
+
+    torch.version.cuda = "12.4"
+
+
+def imports_torchs_compiler() -> None:
+    import torch._dynamo  # noqa: F401
+
+
 def says_its_device_is_initialised() -> None:
+    import torch
+
+    torch.cuda._initialized = True
+
+
+def registers_an_initialised_device() -> None:
     import torch
 
     module: Any = types.ModuleType("torch.acme")

@@ -94,6 +94,13 @@ def leaves_a_printing_child(probe: Probe) -> str:
     return "left"
 
 
+def leaves_a_child_that_ends_with_it(probe: Probe) -> int:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, False)
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=reader)
+    return child.pid
+
+
 def leaves_children_and_hangs(probe: Probe) -> None:
     probe.progress(str(leaves_children(probe)[0]))
     time.sleep(600)

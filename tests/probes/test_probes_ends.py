@@ -24,6 +24,12 @@ def test_children_that_a_probe_leaves_are_ended(warm: Warm) -> None:
     assert comes_true(lambda: not is_running(result.value[0]))
 
 
+def test_child_that_ends_with_its_parent_is_none_left_behind(warm: Warm) -> None:
+    result = warm.run("probes.jobs:leaves_a_child_that_ends_with_it")
+    assert (result.failure, result.orphans) == (None, 0)
+    assert comes_true(lambda: not is_running(result.value))
+
+
 def test_children_of_a_probe_that_hangs_are_ended(warm: Warm) -> None:
     result = warm.run("probes.jobs:leaves_children_and_hangs", deadline=0.3)
     assert result.failure is not None

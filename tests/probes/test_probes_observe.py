@@ -13,6 +13,7 @@ NOTHING: dict[str, Any] = {
     "modules": [],
     "stubs": [],
     "patches": [],
+    "settings": {},
     "threads": [],
     "signals": [],
     "folder": "",
@@ -28,7 +29,13 @@ def seen(warm: Warm, deed: str) -> dict[str, Any]:
     return {name: value for name, value in result.value.items() if value != NOTHING[name]}
 
 
-@pytest.mark.parametrize("deed", ["nothing", "logs_and_computes", "thread_that_ends", "adds_an_attribute"])
+@pytest.mark.parametrize(
+    "deed",
+    [
+        *("nothing", "logs_and_computes", "thread_that_ends", "adds_an_attribute"),
+        *("adds_to_the_import_path", "draws_random_numbers", "registers_an_initialised_device"),
+    ],
+)
 def test_what_changes_nothing_is_not_reported(torch_warm: Warm, deed: str) -> None:
     assert seen(torch_warm, deed) == {}
 
@@ -44,8 +51,11 @@ def test_what_changes_nothing_is_not_reported(torch_warm: Warm, deed: str) -> No
         ("starts_a_thread", {"threads": ["poller"]}),
         ("sets_a_signal_handler", {"signals": ["SIGTERM"]}),
         ("enters_another_folder", {"folder": "/"}),
-        ("adds_to_the_import_path", {"paths": ["/opt/acme/lib"]}),
-        ("says_its_device_is_initialised", {"devices": ["acme"]}),
+        ("hides_what_is_on_the_import_path", {"paths": ["/opt/acme/lib"]}),
+        ("says_its_device_is_initialised", {"devices": ["cuda"]}),
+        ("changes_the_default_dtype", {"settings": {"default dtype": ["torch.float32", "torch.float64"]}}),
+        ("silences_logging", {"settings": {"logging.disable": ["0", "50"]}}),
+        ("claims_another_cuda", {"patches": ["torch.version.cuda"]}),
     ],
 )
 def test_each_change_is_reported_and_nothing_else(torch_warm: Warm, deed: str, expected: dict[str, Any]) -> None:
@@ -77,6 +87,14 @@ def test_import_of_a_watched_module_is_no_patch(torch_warm: Warm) -> None:
     assert "patches" not in found
     assert "torch.utils.cpp_extension" in found["modules"]
     assert "stubs" not in found
+
+
+def test_what_torch_does_to_itself_is_not_reported(torch_warm: Warm) -> None:
+    assert set(seen(torch_warm, "imports_torchs_compiler")) == {"modules"}
+
+
+def test_seeding_is_told_from_drawing(torch_warm: Warm) -> None:
+    assert set(seen(torch_warm, "seeds_random")["settings"]) == {"random's seed"}
 
 
 def test_host_is_watched_under_whatever_module(torch_warm: Warm, tmp_path: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import pickle
@@ -34,6 +35,20 @@ def test_uninstall_leaves_no_trace(install: Any, module: Callable[[str], Any]) -
     assert sys.meta_path == finders
     assert not [name for name in sys.modules if name.partition(".")[0] == "sglang"]
     sglang_reference.uninstall()
+
+
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+def test_version_is_that_of_the_table_wherever_it_is_asked(
+    install: Any, module: Callable[[str], Any], release: str
+) -> None:
+    install(release)
+    version = module("sglang.version")
+    assert (version.__version__, version.__version_tuple__) == (release, tuple(map(int, release.split("."))))
+    assert module("sglang").version is version
+    assert importlib.metadata.version("sglang") == importlib.metadata.version("SGLang") == release
+    assert importlib.metadata.distribution("sglang").files is None
+    assert importlib.metadata.version("torch")
+    assert next(d.version for d in importlib.metadata.distributions() if d.metadata["Name"] == "sglang") == release
 
 
 def test_same_table_twice_changes_nothing_and_another_is_refused(install: Any) -> None:

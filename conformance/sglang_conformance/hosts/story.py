@@ -8,12 +8,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import importlib.metadata
 import inspect
 import json
 import pkgutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,7 +124,12 @@ class _Walk:
 
     def step_activate(self) -> dict[str, Any]:
         self._answer = self._activate()  # type: ignore[misc]
-        return {"answer": _plain(self._answer), "type": type(self._answer).__name__, **_place(self._activate)}
+        return {
+            "answer": _plain(self._answer),
+            "type": type(self._answer).__name__,
+            "is_text": isinstance(self._answer, str),
+            **_place(self._activate),
+        }
 
     def step_again(self) -> dict[str, Any]:
         again = self._activate()  # type: ignore[misc]
@@ -133,7 +140,7 @@ class _Walk:
 
         if not isinstance(self._answer, str):
             raise TypeError(f"activate() returned {self._answer!r}, not the path of a class")
-        self._class = pkgutil.resolve_name(self._answer)
+        self._class = _named(self._answer)
         is_class = isinstance(self._class, type)
         return {
             "is_class": is_class,
@@ -170,8 +177,43 @@ def load(point: EntryPoint) -> Any:
     return importlib.metadata.EntryPoint(point.name, point.value, point.group).load()
 
 
+def _named(path: str) -> Any:
+    """What a path names, as SGLang resolves it, with the cause told where nothing is there.
+
+    ``pkgutil.resolve_name`` takes a module that fails to import for an attribute that its package lacks.
+    """
+    try:
+        return pkgutil.resolve_name(path)
+    except AttributeError as error:
+        names = path.replace(":", ".").split(".")
+        owner, depth = _imported(names)
+        for name in names[depth:]:
+            if not hasattr(owner, name):
+                inside = [module.name for module in pkgutil.iter_modules(getattr(owner, "__path__", ()))]
+                near = difflib.get_close_matches(name, [*dir(owner), *inside], 1)
+                question = f"; did you mean {near[0]}?" if near else ""
+                called = getattr(owner, "__name__", type(owner).__name__)
+                raise AttributeError(f"{called} has no attribute {name!r}{question}") from error
+            owner = getattr(owner, name)
+        raise
+
+
+def _imported(names: Sequence[str]) -> tuple[Any, int]:
+    """The innermost module that the names lead to, and how many of them; raises what one raises when it is imported."""
+    module = importlib.import_module(names[0])
+    for depth in range(1, len(names)):
+        name = ".".join(names[: depth + 1])
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            return module, depth
+    return module, len(names)
+
+
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) or value is None else repr(value)
+    return str(value) if isinstance(value, str) else value if value is None else repr(value)
 
 
 def _place(thing: Any) -> dict[str, str]:

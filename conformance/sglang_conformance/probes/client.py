@@ -147,11 +147,13 @@ class Warm:
             raise
         try:
             result = watch.until(time.monotonic() + deadline, deadline)
+            if keep and result.failure is None:
+                return result
+            watch.wait_for_end()
+            # While the reader is open: what the probe left running does not end by a closed pipe.
+            reaped = self._ask({"do": "reap", "pid": pid})
         finally:
             watch.close()
-        if keep and result.failure is None:
-            return result
-        reaped = self._ask({"do": "reap", "pid": pid})
         return watch.completed(result, reaped["status"], reaped["orphans"])
 
     def _begin(

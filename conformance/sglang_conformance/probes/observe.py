@@ -1,43 +1,23 @@
-"""What code did to the process it ran in: environment, modules, patches, threads, signals, working folder.
+"""What code did to the process it ran in: environment, modules, patches, settings, threads, signals, working folder.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-WATCHED = frozenset(
-    {
-        *("torch", "torch._tensor", "torch.amp", "torch.autograd", "torch.autograd.grad_mode", "torch.compiler"),
-        *("torch.cuda", "torch.cuda.graphs", "torch.cuda.memory", "torch.cuda.streams", "torch.distributed"),
-        *("torch.distributed.distributed_c10d", "torch.jit", "torch.library", "torch.multiprocessing"),
-        *("torch.nn.functional", "torch.nn.init", "torch.nn.modules.module", "torch.nn.parameter"),
-        *("torch.optim.optimizer", "torch.profiler", "torch.random", "torch.serialization", "torch.storage"),
-        *("torch.utils", "torch.utils.cpp_extension", "torch.utils.data", "torch.utils._python_dispatch"),
-        *(
-            "builtins",
-            "importlib",
-            "importlib.metadata",
-            "json",
-            "logging",
-            "multiprocessing",
-            "multiprocessing.context",
-        ),
-        *("multiprocessing.process", "os", "pkgutil", "signal", "subprocess", "sys", "threading"),
-    }
-)
-"""The modules whose functions and classes are watched for patches, with all of ``sglang``: where vendors patch. Not all
-of torch: its two thousand modules would cost a quarter of a second each time."""
+from .patches import Namespaces, namespaces, patches, stubs
+from .settings import settings, shown
 
 
 @dataclass(frozen=True)
@@ -46,15 +26,18 @@ class Changes:
 
     ``environment`` maps a variable to (before, after), None where it was not set. ``modules`` are the new entries of
     ``sys.modules``, ``stubs`` those of them that no import made. ``patches`` are functions and classes of the watched
-    modules (``WATCHED``) that are another object now, as ``torch.Tensor.to``. ``threads`` are those now running that
-    were not, ``signals`` those whose handler changed, ``folder`` the new working folder if it changed, ``paths`` what
-    was added to the import path, ``devices`` the torch device modules that were initialised meanwhile.
+    modules (:data:`.patches.WATCHED`) that are another object now, as ``torch.Tensor.to``; ``settings`` those of
+    :mod:`.settings` that changed, as text, (before, after). ``threads`` are those now running that were not,
+    ``signals`` those whose handler changed, ``folder`` the new working folder if it changed, ``paths`` what was put on
+    the import path before something that stood there, ``devices`` the torch device modules that were there and were
+    initialised meanwhile.
     """
 
     environment: Mapping[str, tuple[str | None, str | None]]
     modules: tuple[str, ...]
     stubs: tuple[str, ...]
     patches: tuple[str, ...]
+    settings: Mapping[str, tuple[str, str]]
     threads: tuple[str, ...]
     signals: tuple[str, ...]
     folder: str
@@ -72,12 +55,13 @@ class Moment:
 
     environment: Mapping[str, str]
     modules: Mapping[str, Any]
-    namespaces: Mapping[str, tuple[Any, Mapping[str, Any]]]
+    namespaces: Namespaces
+    settings: Mapping[str, Any]
     threads: frozenset[int]
     signals: Mapping[int, Any]
     folder: str
     paths: tuple[str, ...]
-    devices: frozenset[str]
+    devices: Mapping[str, bool]
 
 
 def observe() -> Moment:
@@ -85,29 +69,29 @@ def observe() -> Moment:
     return Moment(
         environment=dict(os.environ),
         modules=dict(sys.modules),
-        namespaces=_namespaces(),
+        namespaces=namespaces(),
+        settings=settings(),
         threads=frozenset(_native_threads()),
         signals={number: signal.getsignal(number) for number in signal.valid_signals()},
         folder=_folder(),
         paths=tuple(sys.path),
-        devices=frozenset(_initialised_devices()),
+        devices=_devices(),
     )
 
 
 def changes(before: Moment, after: Moment) -> Changes:
     """What happened between two moments of this process."""
-    names = sorted(set(before.environment) | set(after.environment))
-    environment = {
-        name: (before.environment.get(name), after.environment.get(name))
-        for name in names
-        if before.environment.get(name) != after.environment.get(name)
-    }
     new = {name: module for name, module in after.modules.items() if name not in before.modules}
+    changed = _changed_settings(before.settings, after.settings)
+    replaced = set(patches(before.namespaces, after.namespaces, new_modules=new))
+    if "default dtype" in changed:
+        replaced.discard("torch.Storage")  # which torch then replaces itself
     return Changes(
-        environment=environment,
+        environment=_changed_variables(before.environment, after.environment),
         modules=tuple(sorted(new)),
-        stubs=tuple(sorted(name for name, module in new.items() if _is_stub(module))),
-        patches=tuple(sorted(_patches(before.namespaces, after.namespaces))),
+        stubs=tuple(sorted(stubs(new))),
+        patches=tuple(sorted(replaced)),
+        settings=changed,
         threads=tuple(sorted(_thread_names(after.threads - before.threads))),
         signals=tuple(
             signal.Signals(number).name if number in set(signal.Signals) else str(number)
@@ -115,9 +99,40 @@ def changes(before: Moment, after: Moment) -> Changes:
             if before.signals.get(number) != handler
         ),
         folder="" if before.folder == after.folder else after.folder,
-        paths=tuple(path for path in after.paths if path not in before.paths),
-        devices=tuple(sorted(after.devices - before.devices)),
+        paths=_put_before(before.paths, after.paths),
+        devices=tuple(sorted(name for name, was in before.devices.items() if not was and after.devices.get(name))),
     )
+
+
+def _changed_variables(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    names = sorted(set(before) | set(after))
+    changed = {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+    return {name: pair for name, pair in changed.items() if not _is_set_by_torch(name, *pair)}
+
+
+def _is_set_by_torch(name: str, before: str | None, after: str | None) -> bool:
+    """Whether torch's compiler set the variable when it was imported: to its own folder, where there was none."""
+    caches = os.path.join(tempfile.gettempdir(), "torchinductor_")
+    return (
+        name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        and before is None
+        and after is not None
+        and after.startswith(caches)
+    )
+
+
+def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        name: (shown(before[name]), shown(after[name]))
+        for name in before.keys() & after.keys()
+        if before[name] != after[name]
+    }
+
+
+def _put_before(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    """The new paths that hide what a path behind them, which was there, holds."""
+    last = max((place for place, path in enumerate(after) if path in before), default=-1)
+    return tuple(path for path in after[:last] if path not in before)
 
 
 def _folder() -> str:
@@ -147,71 +162,15 @@ def _thread_names(natives: frozenset[int]) -> list[str]:
     return [known.get(native, f"native thread {native}") for native in natives]
 
 
-def _namespaces() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """The watched modules, and the classes they define, by their paths: each with a copy of its namespace."""
-    found: dict[str, tuple[Any, dict[str, Any]]] = {}
-    for module_name, module in list(sys.modules.items()):
-        watched = module_name in WATCHED or module_name.partition(".")[0] == "sglang"
-        if not watched or type(module) is not types.ModuleType:
-            continue
-        names = dict(vars(module))
-        found[module_name] = (module, names)
-        for name, value in names.items():
-            # type(), not isinstance(): the latter runs the __class__ properties of torch's deprecated names.
-            if issubclass(type(value), type) and value.__module__ == module_name:
-                found[f"{module_name}.{name}"] = (value, dict(vars(value)))
-    return found
-
-
-def _patches(
-    before: Mapping[str, tuple[Any, Mapping[str, Any]]], after: Mapping[str, tuple[Any, Mapping[str, Any]]]
-) -> Iterator[str]:
-    """Functions and classes that are another object now. What is new patches what it hides in a base class."""
-    for path, (owner, old) in before.items():
-        new = after[path][1] if path in after and after[path][0] is owner else old
-        if list(new) == list(old) and all(map(operator.is_, new.values(), old.values())):
-            continue
-        for name, value in old.items():
-            if new.get(name) is not value and _is_function_or_class(value):
-                yield f"{path}.{name}"
-        if isinstance(owner, type):
-            for name in new.keys() - old.keys():
-                if any(_is_function_or_class(vars(base).get(name)) for base in owner.__mro__[1:]):
-                    yield f"{path}.{name}"
-
-
-def _is_function_or_class(value: Any) -> bool:
-    return issubclass(type(value), _FUNCTIONS)
-
-
-_FUNCTIONS = (
-    type,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    staticmethod,
-    classmethod,
-    property,
-)
-
-
-def _is_stub(module: Any) -> bool:
-    """A module that no finder made: put into ``sys.modules`` by hand."""
-    return isinstance(module, types.ModuleType) and getattr(module, "__spec__", None) is None
-
-
-def _initialised_devices() -> list[str]:
-    """The torch device modules that say they are initialised."""
+def _devices() -> dict[str, bool]:
+    """The torch device modules, and whether they say that they are initialised."""
     torch = sys.modules.get("torch")
-    found = []
+    found = {}
     for name, module in list(vars(torch).items()) if torch else []:
         ask = getattr(module, "is_initialized", None) if isinstance(module, types.ModuleType) else None
         if ask is not None and hasattr(module, "device_count"):
             try:
-                if ask():
-                    found.append(name)
+                found[name] = bool(ask())
             except Exception:
                 continue
     return found

@@ -17,8 +17,10 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from .world import World
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_ORPHANS_GRACE = 1.0  # multiprocessing's resource tracker ends by itself, soon after its parent
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ def serve(channel: Channel, state: Any) -> NoReturn:
     while (received := channel.receive()) is not None:
         request, descriptors = received
         if request["do"] == "reap":
+            status, orphans = _reap(request["pid"], running)
             running.discard(request["pid"])
-            _, status = os.waitpid(request["pid"], 0)
-            channel.send({"status": os.waitstatus_to_exitcode(status), "orphans": end_orphans(running)})
+            channel.send({"status": status, "orphans": orphans})
             continue
         parent = os.getpid()
         pid = os.fork()
@@ -86,18 +89,44 @@ def _prctl(option: int, value: int) -> None:
     _LIBC.prctl(option, value, 0, 0, 0)
 
 
-def end_orphans(running: Collection[int] = ()) -> int:
-    """Kill and reap every child but those running (the others fell to this process); return how many they were."""
+def _reap(pid: int, running: Collection[int]) -> tuple[int, int]:
+    """Wait for a probe's end, and end what it left behind: its exit status, and how many had to be killed."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # unreaped, its process group's number is still its own
+    orphans = end_orphans(running, _ORPHANS_GRACE)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), orphans
+
+
+def end_orphans(running: Collection[int] = (), grace: float = 0.0) -> int:
+    """Kill and reap every child but those running (the others fell to this process); return how many had to be killed.
+
+    Those that end by themselves within ``grace`` seconds are none of them.
+    """
     ended = 0
+    moment = time.monotonic() + grace
     # A killed orphan's own children fall to us in turn, so look until there is nothing new.
     while orphans := [pid for pid in _children() if pid not in running]:
         for pid in orphans:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            if not _ends(pid, moment):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                ended += 1
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-            ended += 1
     return ended
+
+
+def _ends(pid: int, moment: float) -> bool:
+    """Whether a child ends by itself before the moment given (a monotonic time)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], max(0.0, moment - time.monotonic()))[0])
+    finally:
+        os.close(descriptor)
 
 
 def _children() -> list[int]:
@@ -136,6 +165,7 @@ def _redirect(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     # Kept open under a number of its own: vendor code may close or redirect 2.
+    faulthandler.enable(file=output)
     faulthandler.register(signal.SIGUSR1, file=output, all_threads=True, chain=False)
 
 

@@ -64,10 +64,22 @@ class Watch:
             failure = ending(status)
         return Result(result.value, failure, self._output.text(), result.progress, result.seconds, orphans)
 
+    def wait_for_end(self) -> None:
+        """Wait until the probe has ended; kill it where it does not soon. What it left running runs on."""
+        end = selectors.DefaultSelector()
+        with end:
+            end.register(self._pidfd, selectors.EVENT_READ)
+            moment = time.monotonic() + _EXIT_GRACE
+            while not (ended := end.select(0.005)) and time.monotonic() < moment and not self._killed:
+                self._drain()
+            if not ended:
+                self._kill()
+                end.select(_EXIT_GRACE)
+
     def close(self) -> None:
         """Make sure that the probe has ended (unless it is to be kept) and free what watching took."""
         if not self._keep or self._answer is None or "failure" in self._answer:
-            self._wait_for_end()
+            self.wait_for_end()
         self._drain()
         self._selector.close()
         self._results.close()
@@ -117,16 +129,6 @@ class Watch:
                     return
             with contextlib.suppress(KeyError):
                 self._selector.unregister(self._reader)
-
-    def _wait_for_end(self) -> None:
-        end = selectors.DefaultSelector()
-        with end:
-            end.register(self._pidfd, selectors.EVENT_READ)
-            moment = time.monotonic() + _EXIT_GRACE
-            while not end.select(0.005) and time.monotonic() < moment and not self._killed:
-                self._drain()
-            self._kill()
-            end.select(_EXIT_GRACE)
 
     def _kill(self) -> None:
         self._killed = True

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..contract.model import Contract
 from ..hosts.story import Story, load
 from ..subject import Subject
 from . import expect, steps
@@ -18,6 +19,8 @@ from .declare import in_controller, in_host, requirement
 from .isolate import in_fork
 
 _ACTIVATE = "activate()"
+_CALLS = {"activate": _ACTIVATE, "class": "resolving the class", "construct": "constructing the platform"}
+_OF_THE_CLASS = ("class", "construct")
 
 
 @requirement("ACT-001")
@@ -32,9 +35,9 @@ def test_activate_answers_with_the_path_of_a_class(story: Story) -> None:
     step = steps.came_through(story, "activate", call=_ACTIVATE)
     answer, kind = step.value["answer"], step.value["type"]
     expect.that(
-        kind == "str" and answer,
+        step.value["is_text"] and answer,
         expected="the path of a class, as 'vendor.platform.VendorPlatform'",
-        seen=f"{answer!r}" if kind in ("str", "NoneType") else f"{answer} ({kind})",
+        seen=f"{answer!r}" if answer is None or step.value["is_text"] else f"{answer} ({kind})",
         call=_ACTIVATE,
         where=str(step.value["where"]),
         cause="the plugin finds no hardware of its own on this machine" if answer is None else "",
@@ -44,8 +47,15 @@ def test_activate_answers_with_the_path_of_a_class(story: Story) -> None:
 @requirement("ACT-003")
 @in_controller
 def test_the_path_leads_to_a_class(story: Story) -> None:
-    answer = steps.came_through(story, "activate", call=_ACTIVATE).value["answer"]
-    step = steps.came_through(story, "class", call=f"pkgutil.resolve_name({answer!r})")
+    activated = steps.came_through(story, "activate", call=_ACTIVATE).value
+    answer = activated["answer"]
+    step = steps.came_through(
+        story,
+        "class",
+        call=f"pkgutil.resolve_name({answer!r})",
+        expected=f"a class at {answer}",
+        where=str(activated["where"]),
+    )
     expect.that(
         step.value["is_class"],
         expected="a class",
@@ -101,8 +111,8 @@ def test_activate_answers_the_same_whether_or_not_it_is_named(subject: Subject) 
 
 @requirement("ACT-007")
 @in_controller
-def test_activate_leaves_shared_variables_alone(story: Story) -> None:
-    steps.kept_shared_variables(steps.walked(story, "activate"), call=_ACTIVATE)
+def test_activate_leaves_shared_variables_alone(story: Story, subject: Subject, contract: Contract) -> None:
+    steps.kept_shared_variables(steps.walked(story, "activate"), subject, contract, call=_ACTIVATE)
 
 
 @requirement("ACT-008")
@@ -113,8 +123,8 @@ def test_activate_leaves_the_environment_alone(story: Story) -> None:
 
 @requirement("ACT-009")
 @in_controller
-def test_activate_patches_nothing(story: Story) -> None:
-    steps.patched_nothing(steps.walked(story, "activate"), call=_ACTIVATE)
+def test_activate_patches_nothing(story: Story, subject: Subject) -> None:
+    steps.patched_nothing(steps.walked(story, "activate"), own=steps.package_of(subject), call=_ACTIVATE)
 
 
 @requirement("ACT-010")
@@ -153,9 +163,9 @@ def test_a_broken_driver_is_not_taken_for_absent_hardware(subject: Subject) -> N
 
 @requirement("ACT-014")
 @in_controller
-def test_resolving_the_class_leaves_shared_variables_alone(story: Story) -> None:
-    steps.kept_shared_variables(steps.walked(story, "class"), call="resolving the class")
-    steps.kept_shared_variables(steps.walked(story, "construct"), call="constructing the platform")
+def test_resolving_the_class_leaves_shared_variables_alone(story: Story, subject: Subject, contract: Contract) -> None:
+    for name in _OF_THE_CLASS:
+        steps.kept_shared_variables(steps.walked(story, name), subject, contract, call=_CALLS[name])
 
 
 @requirement("ACT-015")
@@ -166,6 +176,27 @@ def test_nothing_is_left_running(story: Story) -> None:
         expected="no process left behind by import, activation and construction",
         seen=f"{story.orphans} processes still running when the probe had ended",
     )
+
+
+@requirement("ACT-016")
+@in_controller
+def test_coming_to_life_leaves_torchs_defaults_alone(story: Story) -> None:
+    for name, call in _CALLS.items():
+        steps.kept_defaults(steps.walked(story, name), call=call)
+
+
+@requirement("ACT-017")
+@in_controller
+def test_coming_to_life_leaves_the_settings_of_the_process_alone(story: Story) -> None:
+    for name, call in _CALLS.items():
+        steps.kept_settings(steps.walked(story, name), call=call)
+
+
+@requirement("ACT-018")
+@in_controller
+def test_resolving_the_class_patches_nothing(story: Story, subject: Subject) -> None:
+    for name in _OF_THE_CLASS:
+        steps.patched_nothing(steps.walked(story, name), own=steps.package_of(subject), call=_CALLS[name])
 
 
 def _loaded(subject: Subject) -> Callable[[], Any]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from ..contract.model import Contract
 from ..hosts.story import Story
+from ..probes.world import canonical
 from ..subject import Subject
 from . import expect, steps
 from .declare import in_controller, requirement
@@ -55,7 +57,7 @@ def test_one_distribution_provides_the_name(subject: Subject) -> None:
 @requirement("PKG-003")
 @in_controller
 def test_entry_point_imports(story: Story, subject: Subject) -> None:
-    steps.came_through(story, "import", call=_import(subject))
+    steps.came_through(story, "import", call=_import(subject), where=steps.package_place(subject))
 
 
 @requirement("PKG-004")
@@ -73,8 +75,8 @@ def test_entry_point_names_a_callable(story: Story, subject: Subject) -> None:
 
 @requirement("PKG-005")
 @in_controller
-def test_import_leaves_shared_variables_alone(story: Story, subject: Subject) -> None:
-    steps.kept_shared_variables(steps.walked(story, "import"), call=_import(subject))
+def test_import_leaves_shared_variables_alone(story: Story, subject: Subject, contract: Contract) -> None:
+    steps.kept_shared_variables(steps.walked(story, "import"), subject, contract, call=_import(subject))
 
 
 @requirement("PKG-006")
@@ -86,7 +88,7 @@ def test_import_leaves_the_environment_alone(story: Story, subject: Subject) -> 
 @requirement("PKG-007")
 @in_controller
 def test_import_patches_nothing(story: Story, subject: Subject) -> None:
-    steps.patched_nothing(steps.walked(story, "import"), call=_import(subject))
+    steps.patched_nothing(steps.walked(story, "import"), own=steps.package_of(subject), call=_import(subject))
 
 
 @requirement("PKG-008")
@@ -109,8 +111,9 @@ def test_import_initialises_no_device(story: Story, subject: Subject) -> None:
 
 @requirement("PKG-011")
 @in_controller
-def test_declared_dependencies_are_installed(subject: Subject) -> None:
-    unmet = [text for text in subject.requires if not _is_met(text)]
+def test_declared_dependencies_are_installed(subject: Subject, contract: Contract, host: str) -> None:
+    known = {"sglang": contract.release} if host == "reference" else {}
+    unmet = [text for text in subject.requires if not _is_met(text, known)]
     expect.that(
         not unmet,
         expected="every declared dependency installed, in its range",
@@ -119,7 +122,8 @@ def test_declared_dependencies_are_installed(subject: Subject) -> None:
     )
 
 
-def _is_met(text: str) -> bool:
+def _is_met(text: str, known: Mapping[str, str]) -> bool:
+    """Whether a declared dependency is there; ``known`` are versions that no installed distribution tells."""
     try:
         wanted = Requirement(text)
     except InvalidRequirement:
@@ -127,7 +131,8 @@ def _is_met(text: str) -> bool:
     if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
         return True
     try:
-        return wanted.specifier.contains(importlib.metadata.version(wanted.name), prereleases=True)
+        version = known.get(canonical(wanted.name)) or importlib.metadata.version(wanted.name)
+        return wanted.specifier.contains(version, prereleases=True)
     except importlib.metadata.PackageNotFoundError:
         return False
 
@@ -155,13 +160,18 @@ def test_name_can_be_listed_and_is_no_built_in(subject: Subject, contract: Contr
 def test_every_entry_point_is_in_a_group_that_sglang_reads(subject: Subject, contract: Contract) -> None:
     known = {*contract.groups.values(), *_DIFFUSION_GROUPS}
     points = (*subject.entry_points, *subject.siblings)
-    lost = [f"{e.name} in [{e.group}]" for e in points if e.group not in known]
+    lost = [f"{e.name} in [{e.group}]" for e in points if _is_of_sglang(e.group) and e.group not in known]
     expect.that(
         not lost,
         expected=f"groups that SGLang {contract.release} reads: {', '.join(sorted(contract.groups.values()))}",
         seen=steps.listed(lost),
         where=f"entry_points.txt of {subject.distribution}",
     )
+
+
+def _is_of_sglang(group: str) -> bool:
+    """Whether a group's name says that SGLang reads it; ``sglang_acme.kernels`` is the vendor's own."""
+    return group == "sglang" or group.startswith("sglang.")
 
 
 @requirement("PKG-014")
@@ -176,3 +186,15 @@ def test_version_is_a_version(subject: Subject) -> None:
             seen=repr(version),
             where=f"METADATA of {subject.distribution}",
         )
+
+
+@requirement("PKG-015")
+@in_controller
+def test_import_leaves_torchs_defaults_alone(story: Story, subject: Subject) -> None:
+    steps.kept_defaults(steps.walked(story, "import"), call=_import(subject))
+
+
+@requirement("PKG-016")
+@in_controller
+def test_import_leaves_the_settings_of_the_process_alone(story: Story, subject: Subject) -> None:
+    steps.kept_settings(steps.walked(story, "import"), call=_import(subject))

@@ -5,47 +5,59 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import importlib.machinery
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..blame import stack_in, vendor_line
+from ..contract.model import Contract
 from ..hosts.story import Step, Story
+from ..probes.settings import DEFAULTS
+from ..subject import Subject
 from . import expect
 
-SHARED_VARIABLES = (
-    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"),
-    *(
-        "SGLANG_",
-        "CUDA_",
-        "HIP_",
-        "ROCR_",
-        "NCCL_",
-        "TORCH_",
-        "TORCHELASTIC_",
-        "PYTORCH_",
-        "PYTHONPATH",
-        "OMP_",
-        "LD_",
-        "PATH",
-        "HOME",
-    ),
+SHARED_VARIABLES = frozenset(
+    {
+        *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR"),
+        *("MASTER_PORT", "PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH", "PYTHONHASHSEED", "GLOO_SOCKET_IFNAME"),
+        *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING"),
+        *("PYTORCH_NVML_BASED_CUDA_CHECK", "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_JIT", "TORCH_HOME", "TORCH_LOGS"),
+        *("TORCH_EXTENSIONS_DIR", "TORCH_CUDA_ARCH_LIST", "TORCH_DEVICE_BACKEND_AUTOLOAD", "TORCH_COMPILE_DISABLE"),
+        *("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT", "TORCH_CPP_LOG_LEVEL"),
+        *("TORCH_SHOW_CPP_STACKTRACES", "TORCH_DISTRIBUTED_DEBUG", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"),
+    }
 )
-"""Variables that the host, torch, the launcher or every process reads: by name, or by a prefix that ends in ``_``."""
+"""Variables that the launcher, torch or every process reads; those of SGLang are in the contract."""
 
+SHARED_PREFIXES = (
+    *("CUDA_", "HIP_", "ROCR_", "NCCL_", "TORCH_NCCL_", "TORCHELASTIC_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "OMP_"),
+    *("MKL_", "KMP_", "LD_"),
+)
+"""How the variables begin that one library reads, which is not the vendor's."""
+
+_COMMON_WORDS = frozenset({"SGLANG", "TORCH", "PYTORCH", "PLUGIN", "PLATFORM", "CUDA", "HIP", "NCCL", "SRT", "OMP"})
 _HOST_ROOMS = ("sglang.srt.platforms", "sglang.srt.plugins", "sglang.srt.environ")
 
 
-def came_through(story: Story, name: str, *, call: str, cause: str = "") -> Step:
-    """The step, which must have been walked without an error."""
+def came_through(
+    story: Story, name: str, *, call: str, expected: str = "no error", where: str = "", cause: str = ""
+) -> Step:
+    """The step, which must have been walked without an error; ``where`` is the place where the error tells none.
+
+    NotReached where it ended at what the reference host does not cover: that says nothing about the plugin.
+    """
     step = _begun(story, name)
     if step.failure is not None:
         failure = step.failure
+        if "NotCovered" in failure.bases:
+            raise expect.NotReached(failure.message)
         raised = f"{failure.type}: {failure.message}" if failure.kind == "raised" else failure.message
         expect.fail(
-            expected="no error",
+            expected=expected,
             seen=raised,
             call=call,
-            where=vendor_line(failure.frames) or vendor_line(stack_in(story.output)),
+            where=vendor_line(failure.frames) or vendor_line(stack_in(story.output)) or where,
             cause=cause,
             detail=failure.traceback or story.output,
         )
@@ -72,10 +84,21 @@ def _begun(story: Story, name: str) -> Step:
     return step
 
 
-def kept_shared_variables(step: Step, *, call: str) -> None:
+def package_of(subject: Subject) -> str:
+    """The package that the entry point stands in."""
+    return re.split(r"[.:]", subject.entry_point.value)[0].strip() if subject.entry_point else ""
+
+
+def package_place(subject: Subject) -> str:
+    """The file of that package, found without importing it; the entry point itself where there is none."""
+    spec = importlib.machinery.PathFinder.find_spec(package_of(subject))
+    return spec.origin if spec and spec.origin else f"entry_points.txt of {subject.distribution}"
+
+
+def kept_shared_variables(step: Step, subject: Subject, contract: Contract, *, call: str) -> None:
     """The step changed no variable that others read."""
-    changed = {name: pair for name, pair in step.changes["environment"].items() if is_shared(name)}
-    _unchanged(changed, step, call)
+    changes = step.changes["environment"]
+    _unchanged({name: pair for name, pair in changes.items() if is_shared(name, subject, contract)}, step, call)
 
 
 def kept_variables(step: Step, *, call: str) -> None:
@@ -83,8 +106,11 @@ def kept_variables(step: Step, *, call: str) -> None:
     _unchanged(step.changes["environment"], step, call)
 
 
-def patched_nothing(step: Step, *, call: str) -> None:
-    """The step replaced no function or class of torch, SGLang or the standard library, nor planted a stub module."""
+def patched_nothing(step: Step, *, own: str, call: str) -> None:
+    """The step replaced no function or class of torch, SGLang or the standard library, nor planted a stub module.
+
+    ``own`` is the vendor's package, in which it may make modules as it likes.
+    """
     expect.that(
         not step.changes["patches"],
         expected="torch, SGLang and the standard library as they were",
@@ -92,10 +118,39 @@ def patched_nothing(step: Step, *, call: str) -> None:
         call=call,
         where=_where(step),
     )
+    stubs = [name for name in step.changes["stubs"] if name.partition(".")[0] != own]
     expect.that(
-        not step.changes["stubs"],
+        not stubs,
         expected="only modules that an import made",
-        seen=f"put into sys.modules by hand: {listed(step.changes['stubs'])}",
+        seen=f"put into sys.modules by hand: {listed(stubs)}",
+        call=call,
+        where=_where(step),
+    )
+
+
+def kept_defaults(step: Step, *, call: str) -> None:
+    """The step changed none of torch's defaults, which every later tensor follows."""
+    _kept_settings({name: pair for name, pair in step.changes["settings"].items() if name in DEFAULTS}, step, call)
+
+
+def kept_settings(step: Step, *, call: str) -> None:
+    """The step changed no other setting of the process, and put nothing before what is on the import path."""
+    others = {name: pair for name, pair in step.changes["settings"].items() if name not in DEFAULTS}
+    _kept_settings(others, step, call)
+    expect.that(
+        not step.changes["paths"],
+        expected="an import path on which nothing hides what stood there",
+        seen=f"put in front: {listed(step.changes['paths'])}",
+        call=call,
+        where=_where(step),
+    )
+
+
+def _kept_settings(changed: dict[str, Any], step: Step, call: str) -> None:
+    expect.that(
+        not changed,
+        expected="the settings of this process as they were",
+        seen="; ".join(f"the {name} was {before} and became {after}" for name, (before, after) in changed.items()),
         call=call,
         where=_where(step),
     )
@@ -137,10 +192,22 @@ def started_no_device(step: Step, *, call: str) -> None:
     )
 
 
-def is_shared(variable: str) -> bool:
-    """Whether a variable is one that others read: those above, and any vendor's list of visible devices."""
-    named = any(variable == name or (name.endswith("_") and variable.startswith(name)) for name in SHARED_VARIABLES)
-    return named or variable.endswith("VISIBLE_DEVICES")
+def is_shared(variable: str, subject: Subject, contract: Contract) -> bool:
+    """Whether a variable is one that others read: SGLang, torch, the launcher, and any vendor's visible devices.
+
+    One whose name holds the platform's or its distribution's is the vendor's own, also among torch's or SGLang's.
+    """
+    if variable.endswith("VISIBLE_DEVICES") or variable in SHARED_VARIABLES:
+        return True
+    if variable in {known.name for known in contract.environment}:
+        return True
+    return variable.startswith(SHARED_PREFIXES) and not _own_words(subject) & set(variable.split("_"))
+
+
+def _own_words(subject: Subject) -> set[str]:
+    """The words that name the vendor."""
+    words = re.split(r"[^A-Z0-9]+", f"{subject.name} {subject.distribution}".upper())
+    return {word for word in words if word} - _COMMON_WORDS
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -16,6 +16,15 @@ def _first(code: str) -> tuple[Edit, ...]:
     return (Edit("__init__.py", _ANSWER, lines + _ANSWER),)
 
 
+def _on_class(code: str) -> tuple[Edit, ...]:
+    return (Edit("platform.py", "import torch\n", f"import torch\n{code}\n"),)
+
+
+def _on_construction(code: str) -> tuple[Edit, ...]:
+    method = f"    def __init__(self) -> None:\n        super().__init__()\n        {code}\n\n"
+    return (Edit("platform.py", "    supported_quantization", f"{method}    supported_quantization"),)
+
+
 DEFECTS = (
     Defect("activate-raises", "ACT-001", _first("raise RuntimeError('no driver')")),
     Defect("activate-takes-an-argument", "ACT-001", (Edit("__init__.py", "activate()", "activate(server_args)"),)),
@@ -92,4 +101,31 @@ DEFECTS = (
         "ACT-015",
         _first("import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"),
     ),
+    Defect(
+        "activate-changes-the-default-dtype",
+        "ACT-016",
+        _first("import torch\ntorch.set_default_dtype(torch.float64)"),
+    ),
+    Defect("class-changes-the-default-dtype", "ACT-016", _on_class("torch.set_default_dtype(torch.float64)")),
+    Defect(
+        "construction-changes-the-default-dtype",
+        "ACT-016",
+        _on_construction("torch.set_default_dtype(torch.float64)"),
+    ),
+    Defect("activate-sets-the-socket-timeout", "ACT-017", _first("import socket; socket.setdefaulttimeout(1.0)")),
+    Defect(
+        "activate-chooses-how-processes-start",
+        "ACT-017",
+        _first("import multiprocessing; multiprocessing.set_start_method('fork', force=True)"),
+    ),
+    Defect(
+        "activate-lowers-a-limit",
+        "ACT-017",
+        _first(
+            "import resource\nhard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))"
+        ),
+    ),
+    Defect("class-patches-torch", "ACT-018", _on_class("torch.cuda.is_available = lambda: True")),
+    Defect("construction-patches-torch", "ACT-018", _on_construction("torch.cuda.is_available = lambda: True")),
 )

@@ -65,6 +65,27 @@ DEFECTS = (
         "PKG-007",
         _on_import("import sys, types\nsys.modules['flash_attn'] = types.ModuleType('flash_attn')"),
     ),
+    Defect("import-claims-another-cuda", "PKG-007", _on_import("import torch\ntorch.version.cuda = '12.4'")),
+    Defect(
+        "import-patches-the-accelerator",
+        "PKG-007",
+        _on_import("import torch\ntorch.accelerator.current_accelerator = lambda *a: torch.device('cpu')"),
+    ),
+    Defect(
+        "import-patches-a-layer",
+        "PKG-007",
+        _on_import(
+            "import torch\n_old = torch.nn.Linear.forward\ntorch.nn.Linear.forward = lambda self, x: _old(self, x)"
+        ),
+    ),
+    Defect(
+        "import-wraps-torch-and-imports-its-compiler",
+        "PKG-007",
+        _on_import(
+            "import functools, torch, torch._dynamo\n_seed = torch.manual_seed\n"
+            "torch.manual_seed = functools.wraps(_seed)(lambda seed: _seed(seed + 1))"
+        ),
+    ),
     Defect(
         "import-brings-in-a-subsystem",
         "PKG-008",
@@ -82,6 +103,29 @@ DEFECTS = (
         "PKG-010",
         _on_import("import torch\ntorch.cuda._initialized = True"),
         also=("INIT-006",),
+    ),
+    Defect(
+        "import-changes-the-default-dtype",
+        "PKG-015",
+        _on_import("import torch\ntorch.set_default_dtype(torch.float64)"),
+    ),
+    Defect(
+        "import-changes-the-default-device", "PKG-015", _on_import("import torch\ntorch.set_default_device('meta')")
+    ),
+    Defect("import-turns-gradients-off", "PKG-015", _on_import("import torch\ntorch.set_grad_enabled(False)")),
+    Defect("import-silences-logging", "PKG-016", _on_import("import logging\nlogging.disable(logging.CRITICAL)")),
+    Defect("import-replaces-stdout", "PKG-016", _on_import("import io, sys\nsys.stdout = io.StringIO()")),
+    Defect("import-seeds-random", "PKG-016", _on_import("import random\nrandom.seed(0)")),
+    Defect("import-changes-the-umask", "PKG-016", _on_import("os.umask(0o077)")),
+    Defect(
+        "import-puts-a-folder-first-on-the-path",
+        "PKG-016",
+        _on_import("import sys\nsys.path.insert(0, os.path.dirname(__file__))"),
+    ),
+    Defect(
+        "requires-an-older-sglang",
+        "PKG-011",
+        (Edit("METADATA", "Version: 1.0\n", "Version: 1.0\nRequires-Dist: sglang<0.5.20\n"),),
     ),
     Defect(
         "depends-on-what-is-not-installed",

@@ -101,6 +101,18 @@ DEFECTS = (
         also=("SEL-005",),
     ),
     Defect(
+        "declines-beside-other-plugins",
+        "SEL-005",
+        (
+            Edit(
+                "__init__.py",
+                _ANSWER,
+                "    from importlib.metadata import entry_points\n"
+                "    if len(entry_points(group='sglang.srt.platforms')) > 1:\n        return None\n" + _ANSWER,
+            ),
+        ),
+    ),
+    Defect(
         "declines-in-child-processes",
         "SEL-009",
         (

@@ -28,8 +28,8 @@ class AcmeDeviceMixin(DeviceMixin):
     def is_pin_memory_available(self, device: object = None) -> bool:
         return False
 
-    def get_device(self, device_id: int = 0) -> torch.device:
-        return torch.device("cpu")
+    def get_device(self, device_id: int | None = 0) -> str:
+        return "cpu"
 
     def set_device(self, device: torch.device) -> None:
         torch.cpu.set_device(device)
