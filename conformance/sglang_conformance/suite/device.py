@@ -8,9 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from ..contract.model import Contract
 from . import expect, isolate
-from .aids import answers, queued, reindexing, seeds, uuids, worker
-from .declare import in_probe, requirement
+from .aids import answers, current, queued, reindexing, seeds, uuids, worker
+from .declare import in_probe, requirement, spawns
 
 
 @requirement("DEV-001")
@@ -43,9 +44,11 @@ def test_named_device_computes(platform: Any) -> None:
 
 @requirement("DEV-003")
 @in_probe
-def test_get_device_takes_none(platform: Any) -> None:
+def test_get_device_answers_none_with_a_text(platform: Any) -> None:
     worker.start(platform)
     answer = expect.ask(platform, "get_device", None)
+    cause = "without --device SGLang splits what it is answered at the colon"
+    expect.instance(answer, str, cause=cause)
     expect.equal(answers.device(answer).type, platform.device_type, call=answer.call, where=answer.where)
 
 
@@ -56,7 +59,7 @@ def test_set_device_makes_the_device_current(platform: Any) -> None:
 
     devices = worker.devices(platform)
     for device in [*reversed(devices), devices[0]]:
-        answer = expect.ask(platform, "set_device", device)
+        answer = worker.optional(platform, "set_device", device)
         if device.type == "cpu":
             continue
         module = worker.module_of(platform)
@@ -68,15 +71,9 @@ def test_set_device_makes_the_device_current(platform: Any) -> None:
 @requirement("DEV-005")
 @in_probe
 def test_synchronize_waits_for_queued_work(platform: Any) -> None:
-    import torch
-
     for device in worker.devices(platform)[:2]:
         worker.make_current(platform, device)
-        work = torch.ones(8 << 20, device=device)
-        target = queued.host_buffer(work)
-        for _ in range(4):
-            work.add_(1)
-        target.copy_(work, non_blocking=True)
+        target = queued.copy_of_fives(device)
         events = queued.marks(device)
         answer = expect.ask(platform, "synchronize")
         pending = sum(not event.query() for event in events)
@@ -128,7 +125,7 @@ def test_device_has_a_name(platform: Any) -> None:
 
 @requirement("DEV-009")
 @in_probe
-def test_uuid_is_one_stable_file_name(platform: Any, deadline: float) -> None:
+def test_uuid_is_one_stable_text(platform: Any, deadline: float) -> None:
     call = "platform.get_device_uuid"
     elsewhere = isolate.in_fork(lambda: uuids.listed(platform), deadline) if isolate.can_fork(platform) else None
     first, again = uuids.listed(platform), uuids.listed(platform)
@@ -141,57 +138,48 @@ def test_uuid_is_one_stable_file_name(platform: Any, deadline: float) -> None:
 @requirement("DEV-010")
 @in_probe
 def test_no_two_devices_share_a_uuid(platform: Any) -> None:
-    found: dict[Any, int] = {}
+    found: dict[str, int] = {}
     for device in worker.devices(platform):
-        answer = expect.ask(platform, "get_device_uuid", worker.index_of(device))
-        expect.that(
-            answer.value not in found,
-            expected="a uuid of its own",
-            seen=f"{answer.value!r}, as device {found.get(answer.value)} has",
-            answer=answer,
-        )
+        answer = uuids.asked(platform, device)
+        seen = f"{answer.value!r}, as device {found.get(answer.value)} has"
+        expect.that(answer.value not in found, expected="a uuid of its own", seen=seen, answer=answer)
         found[answer.value] = worker.index_of(device)
 
 
 @requirement("DEV-011")
 @in_probe
-def test_capability_is_none_or_sglangs_own_type(platform: Any) -> None:
-    from sglang.srt.platforms.device_mixin import DeviceCapability
-
-    for device in worker.devices(platform):
-        answer = expect.ask(platform, "get_device_capability", worker.index_of(device))
-        if answer.value is None:
-            continue
+def test_capability_is_none_or_has_two_numbers(platform: Any) -> None:
+    for answer in worker.capabilities(platform):
         cause = "SGLang reads .major and .minor and swallows the error where they are missing"
-        expect.instance(answer, DeviceCapability, expected="None or a DeviceCapability", cause=cause)
-        whole = [type(part) is int and part >= 0 for part in answer.value]
-        expect.that(all(whole), expected="whole numbers from 0", seen=expect.show(answer.value), answer=answer)
+        parts = [getattr(answer.value, name, None) for name in ("major", "minor")]
+        whole = all(isinstance(part, int) and not isinstance(part, bool) and part >= 0 for part in parts)
+        expected = "None, or a major and a minor number from 0"
+        expect.that(whole, expected=expected, seen=expect.show(answer.value), answer=answer, cause=cause)
 
 
 @requirement("DEV-012")
 @in_probe
 def test_capability_can_be_told_as_one_number(platform: Any) -> None:
-    for device in worker.devices(platform):
-        answer = expect.ask(platform, "get_device_capability", worker.index_of(device))
-        if answer.value is None:
-            continue
+    for answer in worker.capabilities(platform):
         minor = answer.value.minor
         expect.that(0 <= minor <= 9, expected="a minor number of one digit", seen=str(minor), answer=answer)
 
 
 @requirement("DEV-013")
+@spawns
 @in_probe
-def test_reindexing_gives_a_device_index(platform: Any) -> None:
+def test_reindexing_names_the_device(platform: Any, host: str, contract: Contract, deadline: float) -> None:
     devices = worker.devices(platform)
-    for device in devices:
+    child = reindexing.Child(host, contract.to_json(), deadline)
+    for device in dict.fromkeys((devices[0], devices[-1])):
         index = worker.index_of(device)
         call = f"with platform.reindex_device_id({index}) as logical"
-        answer = expect.attempt(call, partial(reindexing.given, platform, index))
-        expect.instance(answer, int)
-        given = answer.value
-        expect.that(
-            0 <= given < len(devices), expected=f"an index from 0 to {len(devices) - 1}", seen=str(given), call=call
-        )
+        uuid = reindexing.uuid_of(platform, device)
+        answer = expect.attempt(call, partial(reindexing.given, platform, index, child))
+        logical, found = answer.value
+        expect.instance(expect.Answer(logical, call, expect.place_of(platform, "reindex_device_id")), int)
+        if found is not None:
+            reindexing.names(found, uuid, call=f"{call}: {logical} in a process started inside it")
 
 
 @requirement("DEV-014")
@@ -209,17 +197,7 @@ def test_reindexing_puts_the_environment_back_after_an_error(platform: Any) -> N
 @requirement("DEV-016")
 @in_probe
 def test_one_seed_gives_one_sequence(platform: Any) -> None:
-    devices = worker.devices(platform)[:2]
-    drawn = [seeds.drawn_after(platform, devices, seed) for seed in (1234, 1234, 4321)]
-    call = "platform.seed_everything(1234); torch.rand(8) on "
-    for source in drawn[0]:
-        expect.equal(drawn[1][source], drawn[0][source], call=f"{call}{source}, twice")
-        expect.that(
-            drawn[2][source] != drawn[0][source],
-            expected="other numbers after another seed",
-            seen="the same",
-            call=f"platform.seed_everything(4321); torch.rand(8) on {source}",
-        )
+    seeds.repeats(platform, worker.devices(platform)[:2])
 
 
 @requirement("DEV-016")
@@ -255,7 +233,7 @@ def test_inference_mode_stops_recording_gradients(platform: Any) -> None:
 def test_profiler_activity_is_torchs(platform: Any) -> None:
     from torch.profiler import ProfilerActivity
 
-    answers.text(expect.ask(platform, "get_torch_profiler_activity_str"))
+    answers.text(worker.optional(platform, "get_torch_profiler_activity_str"))
     answer = expect.ask(platform, "get_torch_profiler_activity")
     expect.instance(answer, ProfilerActivity, expected="a torch.profiler.ProfilerActivity")
 
@@ -263,7 +241,7 @@ def test_profiler_activity_is_torchs(platform: Any) -> None:
 @requirement("DEV-019")
 @in_probe
 def test_profiler_activity_goes_by_its_own_name(platform: Any) -> None:
-    name = expect.ask(platform, "get_torch_profiler_activity_str")
+    name = worker.optional(platform, "get_torch_profiler_activity_str")
     activity = expect.ask(platform, "get_torch_profiler_activity")
     cause = "SGLang offers the activity only under a name that torch's ProfilerActivity has"
     expect.equal(name, getattr(activity.value, "name", None), cause=cause)
@@ -283,15 +261,38 @@ def test_index_beyond_the_last_device_is_refused(platform: Any) -> None:
     if devices[0].index is None:
         return
     beyond = len(devices)
-    for member in ("get_device", "get_device_name", "get_device_uuid", "get_device_total_memory"):
+    for member in ("get_device", "get_device_name", "get_device_uuid"):
         try:
             value = getattr(platform, member)(beyond)
         except Exception:
             continue
-        if member == "get_device" and str(value) == f"{platform.device_type}:{beyond}":
-            continue  # a name only: torch refuses it when it is used
-        where = expect.place_of(platform, member)
-        expect.fail(expected="an error", seen=expect.show(value), call=expect.spell(member, (beyond,)), where=where)
+        answer = expect.Answer(value, expect.spell(member, (beyond,)), expect.place_of(platform, member))
+        named = member == "get_device" and str(value) == f"{platform.device_type}:{beyond}"  # for torch to refuse
+        expect.that(named, expected="an error", seen=expect.show(value), answer=answer)
+
+
+@requirement("DEV-022")
+@in_probe
+def test_uuid_can_name_a_file(platform: Any) -> None:
+    for device in worker.devices(platform):
+        answer = uuids.asked(platform, device)
+        fit = "/" not in answer.value and len(answer.value.encode()) <= uuids.LONGEST_IN_A_PATH
+        expected = f"at most {uuids.LONGEST_IN_A_PATH} bytes without a slash"
+        expect.that(fit, expected=expected, seen=expect.show(answer.value), answer=answer)
+
+
+@requirement("DEV-023")
+@in_probe
+def test_worker_stays_on_its_device(platform: Any) -> None:
+    for device in worker.devices(platform)[1:2]:
+        current.stays(platform, device, current.of_a_worker(device))
+
+
+@requirement("DEV-024")
+@in_probe
+def test_asking_about_another_device_does_not_choose_it(platform: Any) -> None:
+    for device in worker.devices(platform)[1:2]:
+        current.stays(platform, device, current.of_others(0))
 
 
 def _computed(device: Any) -> Any:

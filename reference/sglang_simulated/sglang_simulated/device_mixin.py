@@ -61,14 +61,14 @@ class SimDeviceMixin(DeviceMixin):
 
     # Device management.
 
-    def get_device(self, device_id: int | None = 0) -> torch.device:
-        """The torch device of ``device_id``, or the type without an index for None.
+    def get_device(self, device_id: int | None = 0) -> str:
+        """The name that torch knows ``device_id`` by, or the type without an index for None.
 
-        SGLang 0.5.11 and 0.5.12 call the parameter ``local_rank`` and pass it by position.
-        Raises RuntimeError where this machine lacks the device.
+        A text, not a torch.device: without ``--device`` SGLang asks for None and splits the answer at the colon
+        (0.5.23, srt/arg_groups/serving_hook.py). Raises RuntimeError where this machine lacks the device.
         """
         _register()
-        return torch.device("sim") if device_id is None else torch.device("sim", runtime().index_of(device_id))
+        return "sim" if device_id is None else f"sim:{runtime().index_of(device_id)}"
 
     def set_device(self, device: DeviceLike) -> None:
         """Make ``device`` this thread's current one; RuntimeError where this machine lacks it."""

@@ -15,7 +15,18 @@ _LATER = """\
 """
 _STREAM = "        self.graph: SimGraph | None = None  # the graph that is capturing this stream"
 _WAIT = '        self._refuse_in_capture("synchronize a stream")'
+_NAMED = 'return "sim" if device_id is None else f"sim:{runtime().index_of(device_id)}"'
+_UUID = "return hardware.device_uuid(runtime().index_of(device_id))"
+_EMPTY = "        for ledger in runtime().ledgers:\n            ledger.empty_cache()"
+_NAME = "    def get_device_name("
 _SEED = "    @classmethod\n    def seed_everything"
+
+
+# A driver that shows one device, where it is told which.
+VISIBLE = (
+    Edit("hardware.py", "Hardware(devices, memory)", 'Hardware(1 if "SGLANG_SIM_VISIBLE" in env else devices, memory)'),
+    Edit("hardware.py", "device/{index}", "device/{index + int(os.environ.get('SGLANG_SIM_VISIBLE', 0))}"),
+)
 
 
 def _acme(name: str, requirement: str, old: str, new: str, also: tuple[str, ...] = ()) -> Defect:
@@ -40,6 +51,25 @@ _PUT_BACK = """\
 """
 
 
+def _moving(name: str, requirement: str, at: str, to: str = "0") -> Defect:
+    """Another device is current afterwards."""
+    return _sim(name, requirement, at, f"{at}\n        runtime().thread.device = {to}")
+
+
+def _giving(name: str, index: str, *edits: Edit, hides: str = "") -> Defect:
+    """sim, whose reindex_device_id gives that index."""
+    method = (
+        "    @contextmanager\n"
+        f"    def reindex_device_id(self, device_id: int) -> Iterator[int]:\n{hides}        yield {index}\n\n"
+    )
+    imports = Edit(
+        _SIM,
+        "import random\n",
+        "import os\nimport random\nfrom collections.abc import Iterator\nfrom contextlib import contextmanager\n",
+    )
+    return Defect(name, "DEV-013", (imports, Edit(_SIM, _NAME, f"{method}{_NAME}"), *edits), of="sim")
+
+
 def _reindexing(name: str, requirement: str, body: str) -> Defect:
     imports = Edit(
         _ACME,
@@ -54,13 +84,11 @@ DEFECTS = (
     _sim(
         "get-device-without-the-index",
         "DEV-001",
-        'torch.device("sim") if device_id is None else torch.device("sim", runtime().index_of(device_id))',
-        'torch.device("sim", 0)',
+        _NAMED,
+        'return "sim:0"',
     ),
-    _acme(
-        "get-device-of-another-type", "DEV-001", 'return torch.device("cpu")', 'return torch.device("cuda", device_id)'
-    ),
-    _acme("get-device-as-a-number", "DEV-001", 'return torch.device("cpu")', "return device_id"),
+    _acme("get-device-of-another-type", "DEV-001", 'return "cpu"', 'return f"cuda:{device_id}"'),
+    _acme("get-device-as-a-number", "DEV-001", 'return "cpu"', "return device_id"),
     Defect(
         "device-computes-wrong-values",
         "DEV-002",
@@ -70,9 +98,13 @@ DEFECTS = (
     _sim(
         "get-device-writes-none-into-the-name",
         "DEV-003",
-        'torch.device("sim") if device_id is None else torch.device("sim", runtime().index_of(device_id))',
-        'torch.device(f"sim:{device_id}")',
+        _NAMED,
+        'return f"sim:{device_id}"',
     ),
+    _sim(
+        "get-device-answers-with-an-object", "DEV-003", _NAMED, f"{_NAMED.replace('return ', 'return torch.device(')})"
+    ),
+    _acme("get-device-wants-a-number", "DEV-003", 'return "cpu"', 'return "cpu" if device_id >= 0 else ""'),
     _sim(
         "set-device-does-nothing",
         "DEV-004",
@@ -127,7 +159,18 @@ DEFECTS = (
             Edit(_ACME, 'f"ACME-0000-{device_id:04d}"', 'f"ACME-{os.getpid()}"'),
         ),
     ),
-    _acme("uuid-is-a-path", "DEV-009", 'f"ACME-0000-{device_id:04d}"', 'f"/dev/acme{device_id}"'),
+    _acme("uuid-is-long", "DEV-009", 'f"ACME-0000-{device_id:04d}"', 'f"ACME-{device_id:0300d}"'),
+    _acme("uuid-ends-a-line", "DEV-009", 'f"ACME-0000-{device_id:04d}"', 'f"ACME-{device_id:04d}\\n"'),
+    Defect(
+        "uuid-is-an-address",
+        "DEV-009",
+        (
+            Edit(_ACME, 'return f"ACME-0000-{device_id:04d}"', "return _UUIDS.setdefault(device_id, object())"),
+            Edit(_ACME, "TOTAL = 16 << 30", "TOTAL = 16 << 30\n_UUIDS: dict[int, object] = {}"),
+        ),
+    ),
+    _acme("uuid-is-none", "DEV-009", 'return f"ACME-0000-{device_id:04d}"', "return None"),
+    _acme("uuid-is-a-path", "DEV-022", 'f"ACME-0000-{device_id:04d}"', 'f"/dev/acme{device_id}"'),
     _sim(
         "uuid-is-the-models",
         "DEV-010",
@@ -149,6 +192,14 @@ DEFECTS = (
     ),
     _reindexing(
         "reindex-gives-the-variable", "DEV-013", '        yield os.environ["ACME_VISIBLE_DEVICES"]\n' + _PUT_BACK
+    ),
+    _giving("reindex-gives-always-the-first", "0"),
+    _giving("reindex-counts-from-the-end", "runtime().hardware.devices - 1 - device_id"),
+    _giving(
+        "reindex-gives-what-it-hides",
+        "device_id",
+        *VISIBLE,
+        hides='        os.environ["SGLANG_SIM_VISIBLE"] = str(device_id)\n',
     ),
     _reindexing("reindex-leaves-the-variable", "DEV-014", "        yield 0\n"),
     _reindexing("reindex-leaves-the-variable-after-an-error", "DEV-015", "        yield 0\n" + _PUT_BACK),
@@ -188,7 +239,25 @@ DEFECTS = (
     _sim(
         "index-beyond-the-last-device-wraps",
         "DEV-021",
-        'torch.device("sim", runtime().index_of(device_id))',
-        'torch.device("sim", device_id % runtime().hardware.devices)',
+        'f"sim:{runtime().index_of(device_id)}"',
+        'f"sim:{device_id % runtime().hardware.devices}"',
+    ),
+    _moving("empty-cache-ends-on-the-first-device", "DEV-023", _EMPTY),
+    _moving("synchronize-ends-on-the-first-device", "DEV-023", "        current_stream().synchronize()"),
+    _sim("uuid-is-asked-on-the-first-device", "DEV-023", _UUID, f"runtime().thread.device = 0\n        {_UUID}"),
+    _sim("uuid-chooses-its-device", "DEV-024", _UUID, f"self.set_device(device_id)\n        {_UUID}"),
+    _moving("seed-ends-on-the-first-device", "DEV-024", "        torch.manual_seed(seed)"),
+    Defect(
+        "init-again-chooses-the-first-device",
+        "DEV-024",
+        (
+            Edit(
+                "platform.py",
+                "        device.register()\n        distributed.register()",
+                "        device.register()\n        distributed.register()\n        runtime().thread.device = 0",
+            ),
+            Edit("platform.py", "        self.init_backend()\n", "        self.get_device(local_rank)\n"),
+        ),
+        of="sim",
     ),
 )

@@ -24,14 +24,27 @@ DEFECTS = (
     _acme(
         "total-memory-is-none", "MEM-001", "-> int:\n        return TOTAL", "-> int:\n        return None", ("MEM-009",)
     ),
-    _acme(
-        "total-memory-is-a-float", "MEM-001", "-> int:\n        return TOTAL", "-> int:\n        return float(TOTAL)"
-    ),
+    _acme("total-memory-is-a-text", "MEM-001", "-> int:\n        return TOTAL", '-> int:\n        return "16 GiB"'),
+    _acme("total-memory-is-true", "MEM-001", "-> int:\n        return TOTAL", "-> int:\n        return True"),
     _sim(
         "total-memory-in-bits",
         "MEM-002",
         _TOTAL,
         "return 8 * runtime().ledgers[runtime().index_of(device_id)].total\n",
+        ("MEM-009",),
+    ),
+    _sim(
+        "total-memory-is-twice-what-is-there",
+        "MEM-002",
+        _TOTAL,
+        "return 2 * runtime().ledgers[runtime().index_of(device_id)].total\n",
+        ("MEM-009",),
+    ),
+    _sim(
+        "total-memory-in-words",
+        "MEM-014",
+        _TOTAL,
+        "return runtime().ledgers[runtime().index_of(device_id)].total // 8\n",
         ("MEM-009",),
     ),
     _acme(
@@ -73,10 +86,10 @@ DEFECTS = (
         "runtime().index_of(device)].reserved",
         "runtime().current_device()].reserved",
     ),
-    _sim("usage-empties-the-cache", "MEM-008", f"return {_USED}", f"self.empty_cache()\n        return {_USED}"),
+    _sim("usage-empties-the-cache", "MEM-013", f"return {_USED}", f"self.empty_cache()\n        return {_USED}"),
     _sim(
         "usage-resets-the-peak",
-        "MEM-008",
+        "MEM-013",
         f"return {_USED}",
         "ledger = runtime().ledgers[runtime().index_of(device)]\n"
         "        peak = float(ledger.peak)\n        ledger.reset_peak()\n        return peak",
@@ -87,6 +100,14 @@ DEFECTS = (
         _TOTAL,
         f"self.set_device(torch.device('sim', 1 - device_id))\n        {_TOTAL}",
     ),
+    _sim(
+        "usage-is-asked-on-the-first-device",
+        "MEM-008",
+        f"return {_USED}",
+        f"used = {_USED}\n        runtime().thread.device = 0\n        return used",
+    ),
+    _sim("usage-is-counted-twice", "MEM-015", _USED, f"2 * {_USED}"),
+    _sim("usage-is-the-peak", "MEM-016", _USED, _USED.replace("reserved", "peak")),
     _acme(
         "available-memory-is-total-and-free",
         "MEM-009",
@@ -108,5 +129,11 @@ DEFECTS = (
     ),
     _acme(
         "pinning-is-declared-without-it", "MEM-012", "-> bool:\n        return False", "-> bool:\n        return True"
+    ),
+    _acme(
+        "pinning-is-declared-where-no-device-is-named",
+        "MEM-012",
+        "-> bool:\n        return False",
+        "-> bool:\n        return device is None",
     ),
 )

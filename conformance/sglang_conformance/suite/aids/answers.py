@@ -6,6 +6,8 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import math
+import operator
+from numbers import Real
 from typing import Any
 
 from .. import expect
@@ -29,8 +31,23 @@ def text(answer: expect.Answer) -> str:
 
 
 def number(answer: expect.Answer) -> float:
-    """The int or float that was answered; a violation where it is neither, or not finite."""
-    expect.instance(answer, (int, float), expected="a number")
-    value: float = answer.value
-    expect.that(math.isfinite(value), expected="a finite number", seen=repr(value), answer=answer)
+    """The number that was answered; a violation where it is none, or not finite.
+
+    SGLang only computes with it, so any type will do that computes as Python's do, NumPy's among them; a bool is none.
+    """
+    value = _plain(answer.value)
+    seen = f"{expect.show(answer.value)} ({type(answer.value).__name__})"
+    if value is None:
+        expect.fail(expected="a number", seen=seen, call=answer.call, where=answer.where)
+    expect.that(math.isfinite(value), expected="a finite number", seen=seen, answer=answer)
     return value
+
+
+def _plain(value: Any) -> float | None:
+    """The value as Python's own int or float; None where it is no number."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value) if isinstance(value, Real) else None

@@ -19,6 +19,20 @@ def drawn_after(platform: Any, devices: Devices, seed: int) -> dict[str, list[fl
     return drawn(devices)
 
 
+def repeats(platform: Any, devices: Devices) -> None:
+    """A violation unless a source draws the same after one seed, twice, and something else after another."""
+    drawings = [drawn_after(platform, devices, seed) for seed in (1234, 1234, 4321)]
+    call = "platform.seed_everything(1234); torch.rand(8) on "
+    for source in drawings[0]:
+        expect.equal(drawings[1][source], drawings[0][source], call=f"{call}{source}, twice")
+        expect.that(
+            drawings[2][source] != drawings[0][source],
+            expected="other numbers after another seed",
+            seen="the same",
+            call=f"platform.seed_everything(4321); torch.rand(8) on {source}",
+        )
+
+
 def drawn(devices: Devices) -> dict[str, list[float]]:
     """Eight numbers of the host and of each device, by the source's name."""
     import torch

@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -16,11 +17,22 @@ from .. import expect
 MIB = 1 << 20
 
 
-@lru_cache(maxsize=1)
+class _Same:
+    """Stands for a platform as a key: by identity, since a platform need not be hashable."""
+
+    def __init__(self, platform: Any) -> None:
+        self.platform = platform
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.platform is other.platform
+
+    def __hash__(self) -> int:
+        return id(self.platform)
+
+
 def start(platform: Any) -> None:
     """Start the device as SGLang's worker does: once a process, where out-of-tree (0.5.23, model_runner.py)."""
-    if platform.is_out_of_tree():
-        expect.ask(platform, "init_backend")
+    _start(_Same(platform))
 
 
 def module_of(platform: Any) -> Any:
@@ -77,7 +89,7 @@ def values(tensor: Any) -> list[Any]:
 
 
 def optional(platform: Any, member: str, *args: Any) -> expect.Answer:
-    """Ask a member that SGLang never calls: one that raises NotImplementedError, as the default does, is declined."""
+    """Ask a member that serving does without: one that raises NotImplementedError, as the default does, is declined."""
     try:
         return expect.Answer(
             getattr(platform, member)(*args), expect.spell(member, args), expect.place_of(platform, member)
@@ -86,6 +98,18 @@ def optional(platform: Any, member: str, *args: Any) -> expect.Answer:
         raise expect.Declined(f"{member} raises NotImplementedError, as SGLang's own default does") from None
     except Exception:
         return expect.ask(platform, member, *args)  # raises again, and then names the vendor's line
+
+
+def capabilities(platform: Any) -> Iterator[expect.Answer]:
+    """What get_device_capability says of each device, less the Nones. Declined where it is not offered."""
+    answers = [optional(platform, "get_device_capability", index_of(device)) for device in devices(platform)]
+    return (answer for answer in answers if answer.value is not None)
+
+
+@lru_cache(maxsize=1)
+def _start(same: _Same) -> None:
+    if same.platform.is_out_of_tree():
+        expect.ask(same.platform, "init_backend")
 
 
 def _set(platform: Any, device: Any) -> None:
