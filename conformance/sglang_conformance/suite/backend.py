@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..contract.model import BackendTable, Contract
-from . import expect, isolate
+from . import expect
 from .aids import answers, groups, worker
 from .declare import in_probe, requirement
 
@@ -83,21 +83,11 @@ def test_sglang_takes_the_platforms_backend_for_its_device(platform: Any) -> Non
 def test_other_devices_keep_sglangs_backend(platform: Any, contract: Contract, device: str) -> None:
     if device in (platform.device_type, platform.device_name):
         return
-    asked: list[str] = []
-    original = platform.get_torch_distributed_backend_str
-
-    def noted() -> Any:
-        asked.append(device)
-        return original()
-
-    platform.get_torch_distributed_backend_str = noted
-    try:
+    with groups.noting(platform) as asked:
         answer = groups.chosen(device)
-    finally:
-        del platform.get_torch_distributed_backend_str
     expect.equal(answer, _tables(contract.backends, device), cause=groups.HOOKED)
     call = f"{answer.call}; questions to the platform of {platform.device_type!r}"
-    expect.equal(asked, [], call=call, cause=groups.HOOKED)
+    expect.equal(len(asked), 0, call=call, cause=groups.HOOKED)
 
 
 @requirement("BE-006")
@@ -119,29 +109,35 @@ def test_hook_brings_the_platforms_backend_to_its_device(platform: Any) -> None:
 def test_one_rank_makes_a_group_and_reduces(platform: Any, deadline: float) -> None:
     device = worker.devices(platform)[0]
     with tempfile.TemporaryDirectory() as folder:
-        seen = groups.member(platform, device, folder, rank=0, size=1, deadline=deadline)
+        seen = groups.member(platform, device, folder, groups.reduced_and_sent, rank=0, size=1, deadline=deadline)
     expect.equal(seen, [[1.0, 100.0], [1.0, 100.0]])
 
 
 @requirement("BE-008")
 @in_probe
 def test_two_ranks_make_a_group_and_reduce(platform: Any, deadline: float) -> None:
-    if not isolate.can_fork(platform):
-        return
-
-    def rank(number: int, folder: str) -> list[list[float]] | None:
-        devices = worker.devices(platform)
-        if len(devices) == 1 and devices[0].type != "cpu":
-            return None  # two ranks on one accelerator: vendors' backends rightly refuse
-        return groups.member(platform, devices[number % len(devices)], folder, rank=number, size=2, deadline=deadline)
-
     call = "init_process_group on two ranks; all_reduce, then broadcast from rank 1"
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = [lambda: rank(0, folder), lambda: rank(1, folder)]
-        for number, outcome in enumerate(isolate.in_forks(jobs, deadline)):
-            seen = outcome.settled(f"rank {number}: {call}")
-            if seen is not None:
-                expect.equal(seen, [[3.0, 300.0], [2.0, 200.0]], call=f"rank {number}: {call}")
+    for number, seen in groups.pair(platform, call, groups.reduced_and_sent, deadline):
+        expect.equal(seen, [[3.0, 300.0], [2.0, 200.0]], call=f"rank {number}: {call}")
+
+
+@requirement("BE-012")
+@in_probe
+def test_two_ranks_make_more_groups(platform: Any, deadline: float) -> None:
+    call = "two ranks make more groups by new_group, each with one on gloo beside it"
+    wanted = {"sum": [3.0, 300.0], "min": [1.0, 100.0], "max": [2.0, 200.0], "gathered": [1.0, 100.0, 2.0, 200.0]}
+    for number, seen in groups.pair(platform, call, groups.in_more_groups, deadline):
+        for name, results in seen.items():
+            expect.equal(results, [wanted[name]] * groups.MORE, call=f"rank {number}: {call}: {name}")
+
+
+@requirement("BE-013")
+@in_probe
+def test_two_ranks_scatter_and_send(platform: Any, deadline: float) -> None:
+    call = "two ranks: reduce_scatter_tensor, then each in turn sends to the other"
+    for number, seen in groups.pair(platform, call, groups.scattered_and_received, deadline):
+        part, of_the_other = [[3.0], [300.0]][number], [[2.0, 200.0], [1.0, 100.0]][number]
+        expect.equal(seen, [part, of_the_other], call=f"rank {number}: {call}")
 
 
 @requirement("BE-009")
@@ -154,15 +150,25 @@ def test_coordinator_device_is_the_ranks_own(platform: Any) -> None:
         answer = expect.ask(platform, "get_group_coordinator_device", worker.index_of(device))
         expect.instance(answer, torch.device)
         named = answer.value
-        only = len(devices) == 1 and named.index in (None, 0)
-        cause = "SGLang's default is the host" if not answer.where else ""
-        expect.that(
-            named.type == device.type and (only or named.index == device.index),
-            expected=f"the device {device}",
-            seen=str(named),
-            answer=answer,
-            cause=cause,
-        )
+        if named.type == "cpu":
+            continue  # the default, and BE-011's
+        # Without an index it is the current device, which a worker has set to its own.
+        own = named.index in (None, device.index) or (len(devices) == 1 and named.index == 0)
+        expected = f"the device {device}, or the host"
+        expect.that(named.type == device.type and own, expected=expected, seen=str(named), answer=answer)
+
+
+@requirement("BE-011")
+@in_probe
+def test_coordinator_device_is_not_the_host(platform: Any) -> None:
+    answer = expect.ask(platform, "get_group_coordinator_device", worker.index_of(worker.devices(platform)[0]))
+    expect.equal(
+        getattr(answer.value, "type", None),
+        platform.device_type,
+        call=f"{answer.call}: the device's type",
+        where=answer.where,
+        cause="" if answer.where else "SGLang's default is the host",
+    )
 
 
 @requirement("BE-010")

@@ -6,7 +6,9 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import string
+import sys
 from typing import Any
 
 from hypothesis import given
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
+from .aids.construction import declares_graphs
 from .aids.resolution import start_device
-from .aids.uncovered import class_of
+from .aids.uncovered import maker_of
 from .declare import in_probe, requirement
 
 # The names that SGLang 0.5.23 passes (srt/speculative/spec_info.py), and any other: algorithms can be registered.
@@ -95,13 +98,9 @@ def test_declared_graph_capture_can_be_asked_of_the_device_module(platform: Any)
 @requirement("CAP-005")
 @in_probe
 def test_declared_graph_capture_has_a_runner(platform: Any, contract: Contract) -> None:
-    if contract.has("support_cuda_graph"):
-        declared = bool(expect.ask(platform, "support_cuda_graph").value)
-    else:
-        declared = platform.capabilities.graph_capture
-    if not declared:
+    if not declares_graphs(platform, contract):
         raise expect.Declined("the platform declares no graph capture")
-    class_of(platform, "get_graph_runner_cls", cause="graph capture is declared, and SGLang asks for its runner")
+    maker_of(platform, "get_graph_runner_cls", cause="graph capture is declared, and SGLang asks for its runner")
 
 
 @requirement("CAP-006")
@@ -109,7 +108,7 @@ def test_declared_graph_capture_has_a_runner(platform: Any, contract: Contract) 
 def test_declared_piecewise_graphs_have_a_backend(platform: Any) -> None:
     if not platform.capabilities.piecewise_graph:
         raise expect.Declined("capabilities.piecewise_graph is False")
-    class_of(platform, "get_piecewise_backend_cls", cause="capabilities.piecewise_graph is declared")
+    maker_of(platform, "get_piecewise_backend_cls", cause="capabilities.piecewise_graph is declared")
 
 
 @requirement("CAP-007")
@@ -117,7 +116,7 @@ def test_declared_piecewise_graphs_have_a_backend(platform: Any) -> None:
 def test_answered_piecewise_graphs_have_a_backend(platform: Any) -> None:
     if not expect.ask(platform, "support_piecewise_cuda_graph").value:
         raise expect.Declined("support_piecewise_cuda_graph() is False")
-    class_of(platform, "get_piecewise_backend_cls", cause="support_piecewise_cuda_graph() is True")
+    maker_of(platform, "get_piecewise_backend_cls", cause="support_piecewise_cuda_graph() is True")
 
 
 @requirement("CAP-008")
@@ -125,11 +124,42 @@ def test_answered_piecewise_graphs_have_a_backend(platform: Any) -> None:
 def test_declared_triton_is_installed(platform: Any) -> None:
     if not platform.capabilities.supports_triton:
         raise expect.Declined("capabilities.supports_triton is False")
+    # A stand-in for the package, put where it is imported from, counts: find_spec refuses one without a spec.
     expect.that(
-        importlib.util.find_spec("triton") is not None,
+        "triton" in sys.modules or importlib.util.find_spec("triton") is not None,
         expected="an installed package 'triton'",
         seen="none",
         call=f"{_CAPABILITIES}.supports_triton",
+        where=expect.place_of(platform, "capabilities"),
+    )
+
+
+@requirement("CAP-015")
+@in_probe
+def test_declared_pynccl_has_a_device_to_bind_to(platform: Any) -> None:
+    if not platform.capabilities.supports_pynccl:
+        raise expect.Declined("capabilities.supports_pynccl is False")
+    start_device(platform)
+    answer = expect.ask(platform, "get_group_coordinator_device", 0)
+    expect.that(
+        str(answer.value).partition(":")[0] != "cpu",
+        expected="an accelerator: capabilities.supports_pynccl is declared, and PyNccl binds to this device",
+        seen=expect.show(answer.value),
+        answer=answer,
+    )
+
+
+@requirement("CAP-016")
+@in_probe
+def test_declared_hicache_kernels_are_installed(platform: Any) -> None:
+    if not platform.capabilities.hicache_device_kernels:
+        raise expect.Declined("capabilities.hicache_device_kernels is False")
+    installed = {module.name for module in pkgutil.iter_modules()} | set(sys.modules)
+    expect.that(
+        any(name.startswith("sgl_kernel") for name in installed),
+        expected="an installed package 'sgl_kernel', or a vendor's edition of it, as 'sgl_kernel_npu'",
+        seen="none",
+        call=f"{_CAPABILITIES}.hicache_device_kernels",
         where=expect.place_of(platform, "capabilities"),
     )
 

@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import given
@@ -13,49 +12,13 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
+from .aids import compiling, construction, pools
+from .aids.offered import must_offer
 from .aids.resolution import overrides
 from .aids.server_args import table
-from .aids.uncovered import answer_of, can_be_made, class_of
+from .aids.uncovered import answer_of, can_be_made, class_of, maker_of
 from .capabilities import algorithms
 from .declare import in_probe, requirement
-
-# The pool that each kind's class must extend (SGLang 0.5.23, srt/mem_cache/kv_cache_configurator.py:165).
-POOLS: Mapping[str, str] = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}
-
-# The pools' methods of their own, up to 0.5.21: the first is needed by ordinary models, the others by some families.
-POOL_METHODS = ("get_mha_kv_pool_cls", "get_mla_kv_pool_cls", "get_nsa_kv_pool_cls", "get_dsa_kv_pool_cls")
-
-# None is what SGLang passes most often; the other is the contract's own example of a mode.
-COMPILE_MODES = (None, "npugraph_ex")
-PHASES = ("draft_decode", "draft_extend")
-
-# "raise an error if not supported" (SGLang 0.5.23, srt/platforms/interface.py): errors that speak of what was asked.
-REFUSALS = (ValueError, NotImplementedError, RuntimeError)
-
-# What SGLang makes a piecewise backend from, by position (0.5.11 and 0.5.23, srt/compilation/backend.py).
-PIECEWISE = (
-    "graph",
-    "compile_config",
-    "inductor_config",
-    "graph_pool",
-    "piecewise_compile_index",
-    "total_piecewise_compiles",
-    "sym_shape_indices",
-    "compiled_graph_for_general_shape",
-    "sglang_backend",
-)
-
-# What it makes an allocator from: by name for the KV cache, by position for sliding windows (0.5.23,
-# srt/mem_cache/kv_cache_configurator.py:2926 and srt/mem_cache/allocator/swa.py:85).
-ALLOCATOR = ("size", "page_size", "dtype", "device", "kvcache", "need_sort")
-
-CLASSES = (
-    "get_graph_runner_cls",
-    "get_full_graph_backend_cls",
-    "get_piecewise_backend_cls",
-    "get_paged_allocator_cls",
-    *POOL_METHODS,
-)
 
 
 @requirement("FAC-001")
@@ -84,10 +47,24 @@ def test_default_attention_backend_is_a_registered_one(platform: Any, contract: 
     )
 
 
+@requirement("FAC-028")
+@in_probe
+def test_default_attention_backend_needs_no_triton_where_there_is_none(platform: Any) -> None:
+    if platform.capabilities.supports_triton:
+        return
+    answer = expect.ask(platform, "get_default_attention_backend")
+    expect.that(
+        answer.value != "triton",
+        expected="an attention backend without Triton kernels: capabilities.supports_triton is False",
+        seen=repr(answer.value),
+        answer=answer,
+    )
+
+
 @requirement("FAC-003")
 @in_probe
 def test_graph_runner_is_made_from_a_model_runner(platform: Any, contract: Contract) -> None:
-    answer = _graph_runner(platform, contract)
+    answer = construction.graph_runner(platform, contract)
     can_be_made(answer, "model_runner", cause="SGLang makes the runner with its model runner, and nothing else")
 
 
@@ -96,82 +73,106 @@ def test_graph_runner_is_made_from_a_model_runner(platform: Any, contract: Contr
 def test_graph_runner_takes_what_speculative_decoding_adds(platform: Any, contract: Contract) -> None:
     keywords = dict.fromkeys(("attn_backend", "speculative_num_steps", "speculative_num_draft_tokens"))
     can_be_made(
-        _graph_runner(platform, contract),
+        construction.graph_runner(platform, contract),
         "model_runner",
         **keywords,
         cause="adaptive speculative decoding makes one runner for each number of steps, with these keywords",
     )
 
 
+@requirement("FAC-020")
+@in_probe
+def test_graph_runner_can_be_asked_whether_it_can_run(platform: Any, contract: Contract) -> None:
+    construction.runner_must_offer(platform, contract, "can_run")
+
+
+@requirement("FAC-021")
+@in_probe
+def test_graph_runner_can_be_asked_whether_it_can_run_the_graph(platform: Any, contract: Contract) -> None:
+    construction.runner_must_offer(platform, contract, "can_run_graph")
+
+
+@requirement("FAC-022")
+@in_probe
+def test_graph_runner_says_which_batches_it_has_captured(platform: Any, contract: Contract) -> None:
+    construction.runner_must_offer(platform, contract, "capture_bs")
+
+
 @requirement("FAC-005")
 @in_probe
 def test_full_graph_backend_takes_a_runner_and_the_memory_saver(platform: Any) -> None:
-    answer = class_of(platform, "get_full_graph_backend_cls", or_none=True)
+    answer = maker_of(platform, "get_full_graph_backend_cls", or_none=True)
     can_be_made(answer, "cuda_graph_runner", enable_memory_saver=False, cause="this is how SGLang makes the backend")
+
+
+@requirement("FAC-023")
+@in_probe
+def test_full_graph_backend_captures_and_replays(platform: Any) -> None:
+    answer = maker_of(platform, "get_full_graph_backend_cls", or_none=True)
+    must_offer(answer, *construction.CAPTURES, cause="SGLang's runners capture and replay through them")
 
 
 @requirement("FAC-006")
 @in_probe
-def test_piecewise_backend_is_a_class(platform: Any, contract: Contract) -> None:
+def test_piecewise_backend_takes_nine_arguments(platform: Any, contract: Contract) -> None:
     member = "get_piecewise_backend_cls"
     if contract.has("support_piecewise_cuda_graph") and not overrides(platform, member):
         raise expect.Declined(f"{member} is SGLang's own default, which refuses")
-    can_be_made(class_of(platform, member, or_none=True), *PIECEWISE, cause="SGLang makes it with nine arguments")
+    answer = maker_of(platform, member, or_none=True)
+    can_be_made(answer, *construction.PIECEWISE, cause="SGLang makes it with nine arguments")
 
 
 @requirement("FAC-007")
 @in_probe
 def test_each_kind_of_kv_pool_gets_a_class_or_none(platform: Any, contract: Contract) -> None:
-    for kind in contract.kv_pool_kinds:
-        answer = class_of(platform, "get_kv_pool_cls", kind=kind, or_none=True)
-        base = _in_tree_pool(kind)
-        if answer is None or base is None:
-            continue
-        expect.that(
-            issubclass(answer.value, base),
-            expected=f"None, or a subclass of {base.__name__}",
-            seen=f"{answer.value.__name__}, whose bases are {[c.__name__ for c in answer.value.__mro__[1:]]}",
-            answer=answer,
-        )
+    pools.check_kinds(platform, contract.kv_pool_kinds)
 
 
 @requirement("FAC-008")
 @in_probe
 def test_each_method_for_a_kv_pool_gives_a_class(platform: Any, contract: Contract) -> None:
-    for member in POOL_METHODS:
-        if not contract.has(member):
-            continue
-        if overrides(platform, member):
-            class_of(platform, member)
-            continue
-        expect.that(
-            member != POOL_METHODS[0],
-            expected="a class: SGLang asks this for every model with ordinary attention",
-            seen="SGLang's own default, which raises NotImplementedError",
-            call=expect.spell(member),
-        )
+    pools.check_methods(platform, contract)
 
 
 @requirement("FAC-009")
 @in_probe
-def test_paged_allocator_is_a_class_that_takes_what_sglang_passes(platform: Any, contract: Contract) -> None:
-    answer = class_of(platform, "get_paged_allocator_cls", or_none=not contract.has(POOL_METHODS[0]))
-    can_be_made(answer, ALLOCATOR[0], **dict.fromkeys(ALLOCATOR[1:]), cause="so SGLang makes it for the KV cache")
-    if not contract.has(POOL_METHODS[0]):
-        can_be_made(answer, *ALLOCATOR, cause="so SGLang makes it for sliding windows")
+def test_paged_allocator_takes_what_sglang_passes(platform: Any, contract: Contract) -> None:
+    first, *others = construction.ALLOCATOR
+    answer = construction.allocator(platform, contract)
+    can_be_made(answer, first, **dict.fromkeys(others), cause="so SGLang makes it for the KV cache")
+
+
+@requirement("FAC-019")
+@in_probe
+def test_paged_allocator_takes_it_by_position(platform: Any, contract: Contract) -> None:
+    answer = construction.allocator(platform, contract)
+    can_be_made(answer, *construction.ALLOCATOR, cause="so SGLang makes it for sliding windows")
+
+
+@requirement("FAC-024")
+@in_probe
+def test_paged_allocator_allocates_and_frees(platform: Any, contract: Contract) -> None:
+    answer = construction.allocator(platform, contract)
+    must_offer(answer, *construction.ALLOCATIONS, cause="SGLang calls them for every request")
 
 
 @requirement("FAC-010")
 @in_probe
 def test_compile_backend_is_one_that_torch_can_be_given(platform: Any) -> None:
-    for mode in COMPILE_MODES:
-        answer = expect.ask(platform, "get_compile_backend", mode)
-        expect.that(
-            (isinstance(answer.value, str) and answer.value) or callable(answer.value),
-            expected="the name of a torch.compile backend, or the backend itself; 'eager' where there is none",
-            seen=expect.show(answer.value),
-            answer=answer,
-        )
+    compiling.check_usable(expect.ask(platform, "get_compile_backend", None))
+
+
+@requirement("FAC-017")
+@in_probe
+def test_compile_backend_is_given_for_every_mode(platform: Any) -> None:
+    for mode in compiling.MODES:
+        compiling.check_usable(expect.ask(platform, "get_compile_backend", mode))
+
+
+@requirement("FAC-018")
+@in_probe
+def test_named_compile_backend_is_known_to_torch(platform: Any) -> None:
+    compiling.check_known(platform, expect.ask(platform, "get_compile_backend", None))
 
 
 @requirement("FAC-011")
@@ -181,22 +182,45 @@ def test_each_quantization_gets_a_config_none_or_a_refusal(platform: Any, contra
         try:
             class_of(platform, "get_quantization_config", name, or_none=True)
         except expect.Violation as violation:
-            if not isinstance(violation.__context__, REFUSALS):
+            if not isinstance(violation.__context__, construction.REFUSALS):
                 raise
+
+
+@requirement("FAC-025")
+@in_probe
+def test_quantization_config_can_be_read_and_used(platform: Any, contract: Contract) -> None:
+    for name in table(contract.release).quantizations:
+        try:
+            answer = class_of(platform, "get_quantization_config", name, or_none=True)
+        except expect.Violation:
+            continue
+        cause = "SGLang makes the config, and asks it for each layer's method"
+        must_offer(answer, "from_config", "get_quant_method", cause=cause)
+
+
+@requirement("FAC-026")
+@in_probe
+def test_listed_quantization_is_not_refused(platform: Any) -> None:
+    listed = platform.supported_quantization
+    if not listed:
+        raise expect.Declined("supported_quantization is empty")
+    for name in listed:
+        answer_of(platform, "get_quantization_config", name)
 
 
 @requirement("FAC-012")
 @in_probe
 @given(algorithm=algorithms)
-def test_speculative_worker_is_a_class_or_none(platform: Any, algorithm: str) -> None:
-    class_of(platform, "get_speculative_worker_cls", algorithm=algorithm, or_none=True)
+def test_speculative_worker_is_made_as_sglangs_own(platform: Any, algorithm: str) -> None:
+    answer = maker_of(platform, "get_speculative_worker_cls", algorithm=algorithm, or_none=True)
+    can_be_made(answer, **dict.fromkeys(construction.WORKER), cause="the scheduler makes the draft worker so")
 
 
 @requirement("FAC-013")
 @in_probe
-@given(algorithm=algorithms, phase=st.sampled_from(PHASES))
-def test_speculative_graph_runner_is_a_class_or_none(platform: Any, algorithm: str, phase: str) -> None:
-    class_of(platform, "get_speculative_graph_runner_cls", algorithm=algorithm, phase=phase, or_none=True)
+@given(algorithm=algorithms, phase=st.sampled_from(construction.PHASES))
+def test_speculative_graph_runner_can_be_called_or_is_none(platform: Any, algorithm: str, phase: str) -> None:
+    maker_of(platform, "get_speculative_graph_runner_cls", algorithm=algorithm, phase=phase, or_none=True)
 
 
 @requirement("FAC-014")
@@ -211,6 +235,8 @@ def test_speculative_cache_locations_come_from_a_function_or_none(platform: Any)
         seen=f"{expect.show(answer.value)} ({type(answer.value).__name__})",
         answer=answer,
     )
+    if answer.value is not None:
+        can_be_made(answer, **dict.fromkeys(construction.CACHE_LOCATIONS), cause="so SGLang calls it in each step")
 
 
 @requirement("FAC-015")
@@ -228,22 +254,33 @@ def test_dispatch_key_can_end_a_methods_name(platform: Any) -> None:
     expect.equal(again, answer.value, cause="operators would be bound to the one key or to the other")
 
 
+@requirement("FAC-027")
+@in_probe
+def test_dispatch_key_is_not_another_devices(platform: Any) -> None:
+    answer = expect.ask(platform, "get_dispatch_key_name")
+    served = construction.DISPATCH.get(answer.value, platform.device_type)
+    expect.that(
+        served == platform.device_type,
+        expected=f"'native', or a key of the vendor's: the device type is {platform.device_type!r}",
+        seen=f"{answer.value!r}, under which SGLang runs its kernels for {served!r}",
+        answer=answer,
+    )
+
+
 @requirement("FAC-016")
 @in_probe
-def test_factories_give_the_same_class_again(platform: Any, contract: Contract) -> None:
-    for member in CLASSES:
-        if not (contract.has(member) and overrides(platform, member)):
-            continue
-        first, again = answer_of(platform, member), answer_of(platform, member)
-        if first is None or again is None or not isinstance(first.value, type):
-            continue
-        expect.that(
-            again.value is first.value,
-            expected=f"{expect.show(first.value)}, the very object of the first call",
-            seen=expect.show(again.value),
-            answer=again,
-            cause="a class made anew in each call: define it at the level of a module",
-        )
+def test_allocators_class_is_the_same_again(platform: Any) -> None:
+    member = "get_paged_allocator_cls"
+    first, again = answer_of(platform, member), answer_of(platform, member)
+    if first is None or again is None or not isinstance(first.value, type):
+        return
+    expect.that(
+        again.value is first.value,
+        expected=f"{expect.show(first.value)}, the very object of the first call",
+        seen=expect.show(again.value),
+        answer=again,
+        cause="a class made anew in each call: define it at the level of a module",
+    )
 
 
 def _expect_name(answer: expect.Answer) -> None:
@@ -253,20 +290,3 @@ def _expect_name(answer: expect.Answer) -> None:
         seen=f"{expect.show(answer.value)} ({type(answer.value).__name__})",
         answer=answer,
     )
-
-
-def _graph_runner(platform: Any, contract: Contract) -> expect.Answer | None:
-    member = "get_graph_runner_cls"
-    if contract.has("support_cuda_graph") and not overrides(platform, member):
-        raise expect.Declined(f"{member} is SGLang's own default, which refuses")
-    return class_of(platform, member, or_none=not contract.has("support_cuda_graph"))
-
-
-def _in_tree_pool(kind: str) -> type | None:
-    """SGLang's own pool of a kind; None where this host does not have it, or cannot import it."""
-    try:
-        from sglang.srt.mem_cache import memory_pool
-    except ImportError:
-        return None
-    found = getattr(memory_pool, POOLS.get(kind, ""), None)
-    return found if isinstance(found, type) else None

@@ -6,11 +6,19 @@ from zoo.workshop import Defect, Edit
 
 _GLOO = '    def get_torch_distributed_backend_str(self) -> str:\n        return "gloo"\n'
 _HOOK = 'return "gloo" if device == "acme" else original(device)'
+_COORDINATOR = 'return torch.device("sim", runtime().index_of(local_rank))'
+_MADE = "    return SimProcessGroup("
 _MEMBER = "    def get_torch_distributed_backend_str(self) -> str:\n"
 
 
 def _acme(name: str, requirement: str, answer: str, also: tuple[str, ...] = ()) -> Defect:
     return Defect(name, requirement, (Edit("device.py", _GLOO, f"{_MEMBER}        {answer}\n"),), also=also)
+
+
+def _sim(name: str, requirement: str, collective: str, body: str) -> Defect:
+    """The simulated backend with one collective that does something else."""
+    right = f"return _on_host(self._gloo.{collective}, args, kwargs)"
+    return Defect(name, requirement, (Edit("distributed.py", right, body),), of="sim")
 
 
 DEFECTS = (
@@ -73,11 +81,11 @@ DEFECTS = (
     ),
     Defect(
         "coordinator-is-bound-to-the-host",
-        "BE-009",
+        "BE-011",
         (
             Edit(
                 "platform.py",
-                'return torch.device("sim", runtime().index_of(local_rank))',
+                _COORDINATOR,
                 'return torch.device("cpu")',
             ),
         ),
@@ -89,7 +97,7 @@ DEFECTS = (
         (
             Edit(
                 "platform.py",
-                'return torch.device("sim", runtime().index_of(local_rank))',
+                _COORDINATOR,
                 'return torch.device("sim", 0)',
             ),
         ),
@@ -106,4 +114,25 @@ DEFECTS = (
             ),
         ),
     ),
+    Defect(
+        "coordinator-is-a-text", "BE-009", (Edit("platform.py", _COORDINATOR, 'return f"sim:{local_rank}"'),), of="sim"
+    ),
+    Defect(
+        "one-group-in-a-process",
+        "BE-012",
+        (
+            Edit(
+                "distributed.py",
+                _MADE,
+                "    if getattr(_create, 'made', False):\n"
+                '        raise RuntimeError("simccl has its group already")\n'
+                f"    _create.made = True\n{_MADE}",
+            ),
+        ),
+        of="sim",
+    ),
+    _sim("no-gathering-into-a-tensor", "BE-012", "_allgather_base", "raise NotImplementedError"),
+    _sim("every-reduction-is-a-sum", "BE-012", "allreduce", "return _on_host(self._gloo.allreduce, args[:1], {})"),
+    _sim("nothing-is-sent", "BE-013", "send", "raise NotImplementedError"),
+    _sim("reduce-scatter-gives-all-to-all", "BE-013", "_reduce_scatter_base", "return self._gloo.barrier()"),
 )

@@ -164,4 +164,8 @@ DEFECTS = (
         "CAP-014",
         (Edit("platform.py", "    supported_quantization: list[str] = []", '    supported_quantization = "fp8"'),),
     ),
+    Defect("pynccl-bound-to-the-host", "CAP-015", _declares("PlatformCapabilities(supports_pynccl=True)")),
+    Defect(
+        "cache-kernels-that-nobody-installed", "CAP-016", _declares("PlatformCapabilities(hicache_device_kernels=True)")
+    ),
 )

@@ -17,6 +17,11 @@ _PIECEWISE = '''\
         """None: capturing prefill in pieces is not declared, so SGLang does not come here."""
         return None
 '''
+_OTHERS = "page_size, dtype, device, kvcache, need_sort"
+_PARAMETERS = f"size, {_OTHERS}"
+_METHODS = ("alloc", "alloc_extend", "alloc_decode", "free")
+_ASKED = "    def can_run(self, forward_batch: Any) -> bool:\n"
+_BOTH = "    can_run_graph = can_run  # what 0.5.23 calls; 0.5.11 calls can_run\n"
 _EAGER = '        return "eager"\n'
 
 
@@ -29,6 +34,19 @@ def _method(name: str, parameters: str, *body: str) -> Edit:
     """One more method in Acme's platform class."""
     lines = "".join(f"        {line}\n" for line in body)
     return _on_platform(f"\n    def {name}(self{parameters}) -> Any:\n{lines}")
+
+
+def _allocator(answer: str, parameters: str, *methods: str) -> tuple[Edit, ...]:
+    """Acme with an allocator of its own, made from the parameters, with the methods."""
+    lines = "".join(f"    def {name}(self, *args):\n        pass\n" for name in methods)
+    return (
+        Edit("platform.py", _ALLOCATOR, f"        return {answer}\n"),
+        Edit(
+            "platform.py",
+            "",
+            f"\n\nclass AcmeAllocator:\n    def __init__(self, {parameters}):\n        pass\n{lines}",
+        ),
+    )
 
 
 DEFECTS = (
@@ -135,9 +153,9 @@ DEFECTS = (
         (Edit("platform.py", _ALLOCATOR, '        return "acme.pools.AcmeAllocator"\n'),),
     ),
     Defect(
-        "allocator-takes-a-page-alone",
+        "allocator-takes-no-names",
         "FAC-009",
-        (Edit("platform.py", _ALLOCATOR, "        return AcmeGraphRunner\n"),),
+        (Edit("platform.py", _ALLOCATOR, "        return AcmePiecewiseBackend\n"),),
     ),
     Defect(
         "allocator-of-none-where-one-is-needed",
@@ -148,7 +166,7 @@ DEFECTS = (
     Defect("compile-backend-is-none", "FAC-010", (Edit("platform.py", _EAGER, "        return None\n"),)),
     Defect(
         "compile-modes-from-a-table",
-        "FAC-010",
+        "FAC-017",
         (Edit("platform.py", _EAGER, '        return {None: "eager", "reduce-overhead": "acme"}[mode]\n'),),
     ),
     Defect(
@@ -198,14 +216,91 @@ DEFECTS = (
     Defect("dispatch-key-has-a-dash", "FAC-015", (_method("get_dispatch_key_name", "", 'return "acme-one"'),)),
     Defect("dispatch-key-is-empty", "FAC-015", (_method("get_dispatch_key_name", "", 'return ""'),)),
     Defect(
-        "class-made-in-each-call",
+        "allocator-class-made-in-each-call",
         "FAC-016",
+        _allocator("type('Allocator', (AcmeAllocator,), {})", _PARAMETERS, *_METHODS),
+    ),
+    Defect("allocator-by-name-only", "FAC-019", _allocator("AcmeAllocator", "size, *, " + _OTHERS, *_METHODS)),
+    Defect("allocator-that-is-only-made", "FAC-024", _allocator("AcmeAllocator", _PARAMETERS)),
+    Defect("allocator-that-never-frees", "FAC-024", _allocator("AcmeAllocator", _PARAMETERS, *_METHODS[:-1])),
+    Defect(
+        "compile-backend-unknown-to-torch",
+        "FAC-018",
+        (Edit("platform.py", _EAGER, '        return "acme_inductor"\n'),),
+    ),
+    Defect(
+        "graph-runner-of-a-later-sglang",
+        "FAC-020",
+        (
+            Edit("graph_runner.py", _ASKED, _ASKED.replace("can_run", "can_run_graph")),
+            Edit("graph_runner.py", _BOTH, ""),
+        ),
+        of="sim",
+        release="0.5.11",
+    ),
+    Defect("graph-runner-of-an-earlier-sglang", "FAC-021", (Edit("graph_runner.py", _BOTH, ""),), of="sim"),
+    Defect(
+        "graph-runner-hides-its-batches",
+        "FAC-022",
+        (
+            Edit("graph_runner.py", "        self.capture_bs: list[int] = []\n", ""),
+            Edit("graph_runner.py", "        self.capture_bs = sorted(self._inputs)\n", ""),
+        ),
+        of="sim",
+    ),
+    Defect(
+        "graph-backend-without-a-replay",
+        "FAC-023",
+        (Edit("graph_runner.py", "    def replay(self, shape_key", "    def play(self, shape_key"),),
+        of="sim",
+    ),
+    Defect(
+        "kv-pool-of-the-vendors-alone",
+        "FAC-007",
+        (
+            Edit("platform.py", _POOL, _POOL.replace("return None", "return AcmePool")),
+            Edit("platform.py", "", "\n\nclass AcmePool:\n    pass\n"),
+        ),
+    ),
+    Defect(
+        "quantization-config-of-another-kind",
+        "FAC-025",
+        (
+            _method(
+                "get_quantization_config",
+                ", quantization: str",
+                'return AcmePiecewiseBackend if quantization == "fp8" else None',
+            ),
+        ),
+    ),
+    Defect(
+        "quantization-listed-and-refused",
+        "FAC-026",
         (
             Edit(
                 "platform.py",
-                "        return AcmeGraphRunner\n",
-                '        return type("Runner", (AcmeGraphRunner,), {})\n',
+                _CLASS,
+                '    supported_quantization: list[str] = ["fp8"]\n\n'
+                "    def get_quantization_config(self, quantization: str) -> Any:\n"
+                '        raise ValueError(f"no {quantization}")\n',
             ),
         ),
+    ),
+    Defect(
+        "speculative-worker-takes-nothing",
+        "FAC-012",
+        (
+            _method("get_speculative_worker_cls", ", algorithm: str", "return AcmeWorker"),
+            Edit("platform.py", "", "\n\nclass AcmeWorker:\n    pass\n"),
+        ),
+    ),
+    Defect(
+        "cache-locations-of-nothing",
+        "FAC-014",
+        (_method("get_speculative_cache_locs_fn", "", "return lambda: torch.zeros(4, dtype=torch.int64)"),),
+    ),
+    Defect("dispatch-key-of-another-device", "FAC-027", (_method("get_dispatch_key_name", "", 'return "cuda"'),)),
+    Defect(
+        "triton-attention-without-triton", "FAC-028", (Edit("platform.py", _ATTENTION, '        return "triton"\n'),)
     ),
 )

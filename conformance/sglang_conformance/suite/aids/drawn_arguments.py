@@ -61,12 +61,39 @@ CHOICES: Mapping[str, Sequence[Any]] = {
     "enable_hierarchical_cache": (True,),
 }
 
+_FILLED_IN = frozenset({"device", "mm_process_config", "cuda_graph_config"})
+
+_OTHERS: Mapping[str, Sequence[Any]] = {
+    "int": (2, 3),
+    "float": (0.5, 0.25),
+    "str": ("chosen",),
+    "list[int]": ([2, 4], [8]),
+    "list[float]": ([0.5, 2.0],),
+    "list[str]": (["chosen"],),
+    "dict": ({"chosen": 1},),
+}
+"""Two values of each type, of which one is not the default."""
+
 
 def single_settings(release: str) -> Iterator[dict[str, Any]]:
-    """Every value of :data:`CHOICES` that the release knows, alone: ``{"page_size": 64}``."""
+    """Every value of :data:`CHOICES` that the release knows, alone: ``{"page_size": 64}``; one of each field first."""
     known = table(release).fields
-    for name, values in CHOICES.items():
-        yield from ({name: value} for value in values if name in known)
+    for rank in range(max(map(len, CHOICES.values()))):
+        yield from ({name: values[rank]} for name, values in CHOICES.items() if name in known and rank < len(values))
+
+
+def further_settings(release: str) -> Iterator[dict[str, Any]]:
+    """One value other than the default for every other field, alone, by the type that the release declares for it.
+
+    Not what SGLang has filled in itself by then, nor what no command line sets.
+    """
+    known = table(release)
+    for name, default in known.fields.items():
+        if name in CHOICES or name in _FILLED_IN or name.startswith("_"):
+            continue
+        value = _other(known.types[name].split(" | "), known.choices.get(name, ()), default)
+        if value is not None:
+            yield {name: value}
 
 
 @cache
@@ -74,3 +101,12 @@ def settings_of(release: str) -> st.SearchStrategy[dict[str, Any]]:
     """Some of a release's fields together: ``{"page_size": 64, "disable_radix_cache": True}``."""
     pairs = [pair for chosen in single_settings(release) for pair in chosen.items()]
     return st.lists(st.sampled_from(pairs), max_size=8).map(dict)
+
+
+def _other(types: Sequence[str], choices: Sequence[str], default: Any) -> Any:
+    """A value of one of the types that is not the default, and that nobody takes for none; None where none is known."""
+    if choices:
+        return next((choice for choice in choices if choice != default), None)
+    if "bool" in types:
+        return not default
+    return next((value for kind in types for value in _OTHERS.get(kind, ()) if value != default), None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from ...contract import extract_server_args, tables
 from ...contract.server_args import ServerArguments
 from .. import expect
+from . import graph_settings
 
 _MODEL = "model"  # what the user gives for a field that has no default: the model's path, in every release so far
 _CONSTANT = (str, int, float, type(None))
@@ -49,16 +49,30 @@ def _installed_package() -> Path | None:
     return next((folder for folder in folders if (folder / extract_server_args.SERVER_ARGS).is_file()), None)
 
 
-class Arguments:
-    """An ordinary object with the fields as attributes: what a platform is handed where nothing is recorded."""
+class NotCovered(AttributeError):
+    """The same as :class:`.expect.NotCovered`, which the kit knows by its name, of an attribute.
 
-    def __init__(self, values: Mapping[str, Any], members: tuple[str, ...]) -> None:
+    A platform that asks with ``hasattr``, or with a default, goes on.
+    """
+
+
+class Arguments:
+    """An ordinary object with the fields as attributes: what a platform is handed where nothing is recorded.
+
+    ``private`` is what SGLang has noted on its own object by then.
+    """
+
+    def __init__(self, values: Mapping[str, Any], members: tuple[str, ...], private: Mapping[str, Any]) -> None:
         vars(self).update(values)
+        vars(self).update(private)
         object.__setattr__(self, "_members", members)
 
     def __getattr__(self, name: str) -> Any:
+        lacking = f"the platform uses ServerArgs.{name}, which the kit's stand-in does not have"
         if not name.startswith("__") and name in vars(self).get("_members", ()):
-            raise expect.NotCovered(f"the platform uses ServerArgs.{name}, which the kit's stand-in does not have")
+            raise expect.NotCovered(lacking)
+        if name.startswith("_") and not name.startswith("__"):
+            raise NotCovered(lacking)
         raise AttributeError(f"'ServerArgs' object has no attribute {name!r}")
 
 
@@ -79,44 +93,21 @@ class Recorder:
         object.__getattribute__(self, "_written")[name] = value
 
 
-@dataclass
-class GraphPhase:
-    """How one phase of a model's forward pass is captured, as every release with such settings has it.
-
-    0.5.14 and 0.5.23, srt/model_executor/cuda_graph_config.py.
-    """
-
-    backend: str = "disabled"
-    max_bs: int | None = None
-    bs: list[int] | None = None
-    tc_compiler: str = "eager"
-
-
-@dataclass
-class GraphConfig:
-    """The resolved graph settings, as platforms find them from 0.5.14 on; a phase is also had by its name."""
-
-    decode: GraphPhase = field(default_factory=lambda: GraphPhase("full"))
-    prefill: GraphPhase = field(default_factory=GraphPhase)
-
-    def __getitem__(self, phase: str) -> GraphPhase:
-        return {"decode": self.decode, "prefill": self.prefill}[phase]
-
-
 class Configuration:
     """One user's configuration, to hand to a platform and to look at afterwards."""
 
     def __init__(self, release: str, device: str, chosen: Mapping[str, Any]) -> None:
         self._table = table(release)
-        values = {**self._table.fields, **_resolved_before(self._table, device), **chosen}
+        values = {**self._table.fields, **_resolved_before(self._table, device, chosen), **chosen}
         self._before = _copied(values)
-        self._arguments = Arguments(_copied(values), self._table.members)
+        self._arguments = Arguments(_copied(values), self._table.members, _noted(self._table, chosen))
         self.handed: Any = Recorder(self._arguments) if self._table.records_writes else self._arguments
 
     @property
     def unknown(self) -> dict[str, Any]:
-        """What the platform assigned that is no field of the release."""
-        return {name: value for name, value in self._all().items() if name not in self._table.fields}
+        """What the platform assigned that is no field of the release; what it notes for itself begins with ``_``."""
+        own = {name: value for name, value in self._all().items() if name not in self._table.fields}
+        return {name: value for name, value in own.items() if not name.startswith("_")}
 
     @property
     def values(self) -> dict[str, Any]:
@@ -137,10 +128,8 @@ class Configuration:
         return {name: now[name] for name, before in self._before.items() if now[name] != before}
 
     def _all(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self._arguments).items() if name != "_members"}
-        if not self._table.records_writes:
-            return own
-        return {**own, **object.__getattribute__(self.handed, "_written")}
+        own = vars(self._arguments)
+        return {**own, **object.__getattribute__(self.handed, "_written")} if self._table.records_writes else own
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +137,20 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, _CONSTANT) else copy.deepcopy(value) for name, value in values.items()}
 
 
-def _resolved_before(known: ServerArguments, device: str) -> dict[str, Any]:
+def _noted(known: ServerArguments, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What SGLang notes on its object before it asks: which graph settings are the user's, and what the user gave.
+
+    The first from 0.5.14 on, the second from 0.5.19 on (srt/arg_groups/pipeline.py).
+    """
+    noted: dict[str, Any] = {}
+    if "cuda_graph_config" in known.fields:
+        noted["_cuda_graph_config_locked"] = set(graph_settings.chosen_by(chosen))
+    if known.records_writes or known.release == "0.5.19":
+        noted["_raw_input"] = _copied({**known.fields, **dict.fromkeys(known.required, _MODEL), **chosen})
+    return noted
+
+
+def _resolved_before(known: ServerArguments, device: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What the user must give, and what SGLang has filled in itself by the time it asks the platform."""
     values: dict[str, Any] = {
         **dict.fromkeys(known.required, _MODEL),
@@ -159,14 +161,5 @@ def _resolved_before(known: ServerArguments, device: str) -> dict[str, Any]:
         "mm_process_config": {},
     }
     if "cuda_graph_config" in known.fields:
-        values["cuda_graph_config"] = _graph_config()
+        values["cuda_graph_config"] = graph_settings.resolved(chosen)
     return {name: value for name, value in values.items() if name in known.fields}
-
-
-def _graph_config() -> Any:
-    """SGLang's own graph settings where this host has them, so that its helpers work on them; else the stand-in."""
-    try:
-        from sglang.srt.model_executor.cuda_graph_config import CudaGraphConfig, PhaseConfig
-    except ImportError:
-        return GraphConfig()
-    return CudaGraphConfig(decode=PhaseConfig(backend="full"), prefill=PhaseConfig())

@@ -13,6 +13,7 @@ import inspect
 from typing import Any
 
 from .. import expect
+from .lacking import raised_in_sglang
 
 
 def answer_of(platform: Any, member: str, *args: Any, **kwargs: Any) -> expect.Answer | None:
@@ -23,7 +24,7 @@ def answer_of(platform: Any, member: str, *args: Any, **kwargs: Any) -> expect.A
         return None
     except expect.Violation as violation:
         raised = violation.__context__
-        if isinstance(raised, ImportError) and _raised_in_sglang(raised):
+        if isinstance(raised, ImportError) and raised_in_sglang(raised):
             return None
         raise
 
@@ -36,20 +37,20 @@ def class_of(
     That is so where the factory went for a part of SGLang that is not here, or answered None and ``or_none`` allows it.
     """
     answer = answer_of(platform, member, *args, **kwargs)
-    if answer is None or (or_none and answer.value is None):
-        return None
-    expect.that(
-        isinstance(answer.value, type),
-        expected="a class, or None for SGLang's own" if or_none else "a class",
-        seen=f"{expect.show(answer.value)} ({type(answer.value).__name__})",
-        answer=answer,
-        cause=cause,
-    )
-    return answer
+    return _kept(answer, answer is not None and isinstance(answer.value, type), "a class", or_none, cause)
+
+
+def maker_of(
+    platform: Any, member: str, *args: Any, or_none: bool = False, cause: str = "", **kwargs: Any
+) -> expect.Answer | None:
+    """The same of an answer that SGLang only calls: a class, or a function (or any callable) that gives the object."""
+    answer = answer_of(platform, member, *args, **kwargs)
+    fits = answer is not None and callable(answer.value)
+    return _kept(answer, fits, "a class, or a function that makes the object", or_none, cause)
 
 
 def can_be_made(answer: expect.Answer | None, *args: Any, cause: str, **kwargs: Any) -> None:
-    """Fail unless the class in the answer takes these arguments; nothing is made. Nothing to say of no answer."""
+    """Fail unless what the answer holds can be called so; nothing is made. Nothing to say of no answer."""
     if answer is None:
         return
     try:
@@ -59,21 +60,26 @@ def can_be_made(answer: expect.Answer | None, *args: Any, cause: str, **kwargs: 
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        given = [f"<{text}>" for text in args] + [f"{name}=..." for name in kwargs]
+        name = getattr(answer.value, "__name__", None) or expect.show(answer.value, 60)
+        given = [f"<{text}>" for text in args] + [f"{keyword}=..." for keyword in kwargs]
         expect.fail(
-            expected=f"a class that can be made as {answer.value.__name__}({', '.join(given)})",
-            seen=f"{answer.value.__name__}{signature}: {error}",
+            expected=f"something that can be called as {name}({', '.join(given)})",
+            seen=f"{name}{signature}: {error}",
             call=answer.call,
             where=expect.place(answer.value) or answer.where,
             cause=cause,
         )
 
 
-def _raised_in_sglang(error: ImportError) -> bool:
-    """Whether the import failed in a module of SGLang's: for want of something that SGLang needs, not the platform."""
-    innermost, trace = "", error.__traceback__
-    while trace is not None:
-        name = str(trace.tb_frame.f_globals.get("__name__", ""))
-        innermost = innermost if name.startswith(("importlib", "_frozen_importlib")) else name
-        trace = trace.tb_next
-    return innermost.startswith("sglang.")
+def _kept(answer: expect.Answer | None, fits: bool, kind: str, or_none: bool, cause: str) -> expect.Answer | None:
+    """The answer, which must be of the kind; None where there is nothing to look at."""
+    if answer is None or (or_none and answer.value is None):
+        return None
+    expect.that(
+        fits,
+        expected=f"{kind}; None for SGLang's own" if or_none else kind,
+        seen=f"{expect.show(answer.value)} ({type(answer.value).__name__})",
+        answer=answer,
+        cause=cause,
+    )
+    return answer
