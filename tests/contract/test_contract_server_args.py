@@ -93,6 +93,8 @@ def test_one_dataclass_is_read_whole(sglang_tree: Write) -> None:
         quantizations=("fp8",),
         members=("_own", "url"),
         fields={"x": 1},
+        types={"x": "int"},
+        choices={},
         required=(),
         computed=(),
     )
@@ -117,6 +119,45 @@ def test_fields_are_collected_from_the_namespaces(sglang_tree: Write) -> None:
     assert found.members == ("_MAP", "url")
     assert found.attention_backends == ("triton", "aiter")
     assert found.records_writes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "types", "choices"),
+    [
+        ("int", "int", ()),
+        ("int | None", "int | None", ()),
+        ("A[Optional[str], 'what it is for']", "str | None", ()),
+        ("Annotated[str, Arg(help='?', choices=KINDS)]", "str", ("a", "b")),
+        ("A[str, Arg(choices=SHARED + ['c'])]", "str", ("s", "c")),
+        ("A[int, Arg(choices=[1, 2])]", "int", ()),
+        ("A[str, Arg(choices=sorted(UNKNOWN))]", "str", ()),
+        ("Optional[Literal['x', 'y']]", "str | None", ("x", "y")),
+        ("Literal[None, 'x']", "None | str", ("x",)),
+        ("Literal[1, 2]", "int", ()),
+        ("List[int]", "list[int]", ()),
+        ("Optional[list[dict[str, Any]]]", "list | None", ()),
+        ("Union[str, Dict[str, int]]", "str | dict", ()),
+        ("Optional[Callable]", "any | None", ()),
+        ("Own", "any", ()),
+    ],
+)
+def test_what_a_field_may_hold_is_read_from_its_annotation(
+    sglang_tree: Write, annotation: str, types: str, choices: tuple[str, ...]
+) -> None:
+    files = declaring(f"x: {annotation} = None")
+    files[SERVER_ARGS] = f"KINDS = ['a', 'b']\n{files[SERVER_ARGS]}"
+    shared = {"srt/arg_groups/choices.py": f"{CHOICES}SHARED = ['s']\n"}
+    found = extract(sglang_tree({**files, **shared}))
+    assert found.types == {"x": types}
+    assert found.choices.get("x", ()) == choices
+
+
+def test_choices_are_read_from_the_command_lines_options(sglang_tree: Write) -> None:
+    options = "def add_cli_args(parser):\n        parser.add_argument('--one-two', '-o', choices=['p', 'q'])\n"
+    found = extract(
+        sglang_tree(declaring(f"one_two: str = 'p'\n    {options}        parser.add_argument('--three')\n"))
+    )
+    assert found.choices == {"one_two": ("p", "q")}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +230,8 @@ def test_a_table_says_its_own_release_and_reads_back_as_written(release: str) ->
     assert tables.dump(found) == tables.server_args_path(release).read_text(encoding="utf-8")
     assert {*found.required, *found.computed} <= set(found.fields)
     assert set(found.members).isdisjoint(found.fields)
+    assert set(found.types) == set(found.fields)
+    assert set(found.choices) <= set(found.fields)
 
 
 @pytest.mark.parametrize("release", tables.server_args_releases())
@@ -217,6 +260,9 @@ def test_the_tables_say_what_the_releases_have() -> None:
     assert [len(found[r].fields) for r in ("0.5.11", "0.5.18", "0.5.23")] == [368, 472, 546]
     assert found["0.5.11"].fields["encoder_transfer_backend"] == "zmq_to_scheduler"
     assert found["0.5.23"].fields["speculative_ngram_capacity"] == 10_000_000
+    assert found["0.5.11"].choices["tokenizer_mode"] == ("auto", "slow")
+    assert found["0.5.23"].types["mem_fraction_static"] == "float | None"
+    assert {table.choices["attention_backend"] == table.attention_backends for table in found.values()} == {True}
     assert "url" in found["0.5.11"].members
     assert "launch_command" in found["0.5.23"].members
 

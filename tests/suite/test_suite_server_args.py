@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from sglang_conformance.contract import tables
-from sglang_conformance.suite.aids.drawn_arguments import single_settings
+from sglang_conformance.suite.aids import assigned
+from sglang_conformance.suite.aids.applied import is_told
+from sglang_conformance.suite.aids.drawn_arguments import further_settings, single_settings
+from sglang_conformance.suite.aids.graph_settings import GraphConfig
+from sglang_conformance.suite.aids.pace import LEAST, in_time, pace
 from sglang_conformance.suite.aids.server_args import Configuration, table
-from sglang_conformance.suite.expect import NotCovered
+from sglang_conformance.suite.expect import NotCovered, is_uncovered
 
 PACKAGE = {
     "_version.py": "__version__ = '9.8.7'\n",
@@ -104,3 +108,91 @@ def test_a_method_of_the_real_class_is_not_covered_and_a_misspelt_field_is_an_er
     with pytest.raises(AttributeError, match="atention_backend"):
         _ = handed.atention_backend
     assert not hasattr(handed, "atention_backend")
+
+
+@pytest.mark.parametrize("release", tables.server_args_releases())
+def test_every_other_field_has_a_setting_of_its_type_that_is_no_default(release: str) -> None:
+    known = table(release)
+    drawn = [pair for chosen in further_settings(release) for pair in chosen.items()]
+    assert len({name for name, _ in drawn}) == len(drawn) > 300
+    assert [(name, value) for name, value in drawn if known.fields[name] == value] == []
+    assert {name: value for name, value in drawn if assigned.wrong(known, "cpu", {name: value})} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("page_size", 128, True),
+        ("page_size", "128", False),
+        ("page_size", 0, False),
+        ("page_size", None, True),
+        ("mem_fraction_static", 0.85, True),
+        ("mem_fraction_static", 85, False),
+        ("disable_radix_cache", True, True),
+        ("disable_radix_cache", 1, False),
+        ("disable_radix_cache", None, False),
+        ("watchdog_timeout", 300, True),
+        ("cuda_graph_bs_decode", (1, 2), True),
+        ("cuda_graph_bs_decode", ["1"], False),
+        ("dtype", "auto", True),
+        ("device", "npu", True),
+        ("device", "acme", False),
+        ("cuda_graph_config", None, False),
+        ("cuda_graph_config", GraphConfig(), True),
+        ("custom_sigquit_handler", print, True),
+    ],
+)
+def test_what_a_field_may_hold(name: str, value: Any, right: bool) -> None:
+    assert (name not in assigned.wrong(table("0.5.23"), "npu", {name: value})) is right
+
+
+@pytest.mark.parametrize(("release", "given"), [("0.5.13", False), ("0.5.14", True), ("0.5.23", True)])
+def test_graph_settings_of_the_users_are_resolved_and_noted(release: str, given: bool) -> None:
+    handed = Configuration(release, "cpu", {"disable_decode_cuda_graph": True}).handed
+    assert hasattr(handed, "_cuda_graph_config_locked") is given
+    if given:
+        assert handed._cuda_graph_config_locked == {("decode", "backend")}
+        assert (handed.cuda_graph_config.decode.backend, handed.cuda_graph_config.prefill.backend) == ("disabled",) * 2
+
+
+@pytest.mark.parametrize(("release", "given"), [("0.5.18", False), ("0.5.19", True), ("0.5.20", True)])
+def test_what_the_user_gave_is_noted(release: str, given: bool) -> None:
+    handed = Configuration(release, "cpu", {"page_size": 64}).handed
+    assert hasattr(handed, "_raw_input") is given
+    if given:
+        assert (handed._raw_input["page_size"], handed._raw_input["device"]) == (64, None)
+
+
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+def test_what_else_sglang_keeps_for_itself_is_not_covered(release: str) -> None:
+    configuration = Configuration(release, "cpu", {})
+    with pytest.raises(AttributeError, match=r"uses ServerArgs\._published") as caught:
+        _ = configuration.handed._published
+    assert is_uncovered(caught.value)
+    assert getattr(configuration.handed, "_acme_done", False) is False
+    configuration.handed._acme_done = True
+    assert (configuration.handed._acme_done, configuration.unknown) == (True, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "pair", "text", "told"),
+    [
+        ("page_size", (64, 128), "acme needs --page-size 128", True),
+        ("page_size", (64, 128), "acme needs another page size", True),
+        ("max_running_requests", (4096, 2048), "at most 2048 requests", True),
+        ("enable_torch_compile", (True, False), "no torch.compile on acme", True),
+        ("cuda_graph_config.decode.backend", ("full", "disabled"), "acme has no CUDA graphs", True),
+        ("page_size", (64, 128), "the firmware is old", False),
+        ("page_size", (64, 1), "read 64128 registers", False),
+    ],
+)
+def test_a_warning_tells_of_a_setting(name: str, pair: tuple[Any, Any], text: str, told: bool) -> None:
+    assert is_told(name, pair, (text,)) is told
+
+
+def test_as_many_cases_are_taken_as_fit_into_the_time() -> None:
+    pace.cache_clear()
+    assert list(in_time(range(99), 0.0)) == list(range(LEAST))
+    pace.cache_clear()
+    assert list(in_time(range(99), 600.0)) == list(range(99))
+    pace.cache_clear()

@@ -38,14 +38,20 @@ def default_of(node: ast.expr | None, constants: Constants) -> FieldDefault:
 
 @dataclass(frozen=True)
 class Constants:
-    """The constants of one module: literals, and what is written with them."""
+    """The constants of one module: literals, and what is written with them.
+
+    ``behind`` are those of a module that it imports names from.
+    """
 
     module: ast.Module
+    behind: Constants | None = None
 
     def named(self, name: str) -> Any:
         """What the module assigns to a name at its top level, or :data:`syntax.NOT_CONSTANT`."""
         node = syntax.assigned(self.module, name)
-        return syntax.NOT_CONSTANT if node is None else self.value(node)
+        if node is None:
+            return syntax.NOT_CONSTANT if self.behind is None else self.behind.named(name)
+        return self.value(node)
 
     def value(self, node: ast.expr) -> Any:
         """The JSON value of a literal, a constant's name, an item of one or a sum; else :data:`syntax.NOT_CONSTANT`."""
@@ -63,9 +69,9 @@ class Constants:
     def _sum(self, node: ast.BinOp) -> Any:
         sides = self.value(node.left), self.value(node.right)
         apply = _OPERATORS.get(type(node.op))
-        if apply is None or not all(isinstance(side, (int, float)) for side in sides):
-            return syntax.NOT_CONSTANT
-        return apply(*sides)
+        numbers = all(isinstance(side, (int, float)) for side in sides)
+        lists = all(isinstance(side, list) for side in sides) and isinstance(node.op, ast.Add)
+        return apply(*sides) if apply is not None and (numbers or lists) else syntax.NOT_CONSTANT
 
     def _item(self, node: ast.Subscript) -> Any:
         held, key = self.value(node.value), self.value(node.slice)

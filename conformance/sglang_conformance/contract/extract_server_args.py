@@ -7,13 +7,15 @@ in srt/server_args.py; from 0.5.20 on it is assembled from the classes in srt/ar
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import syntax
 from .defaults import Constants, FieldDefault, default_of
 from .errors import ContractError
 from .extract import release_of
+from .field_types import choices_of, choices_of_options, types_of
 from .server_args import ServerArguments
 from .source import Source, opened
 
@@ -41,6 +43,15 @@ def extract(path: Path) -> ServerArguments:
         return _Reading(source).arguments()
 
 
+@dataclass(frozen=True)
+class Field:
+    """One field as it is declared: its default, what it may hold, and its choices."""
+
+    default: FieldDefault
+    types: str
+    choices: tuple[str, ...]
+
+
 class _Reading:
     """One package being read."""
 
@@ -50,6 +61,7 @@ class _Reading:
         self.source = source
         self.module = self._parsed(SERVER_ARGS)
         self.own = self._class()
+        self.shared = Constants(self._parsed(_CHOICES)) if source.has(_CHOICES) else None
 
     def arguments(self) -> ServerArguments:
         found = self._fields()
@@ -59,16 +71,22 @@ class _Reading:
             attention_backends=self._choices("ATTENTION_BACKEND_CHOICES"),
             quantizations=self._choices("QUANTIZATION_CHOICES"),
             members=tuple(sorted(set(_members(self.own, self.module)) - set(found))),
-            fields={name: default.value for name, default in found.items()},
-            required=tuple(sorted(name for name, default in found.items() if default.kind == "required")),
-            computed=tuple(sorted(name for name, default in found.items() if default.kind == "computed")),
+            fields={name: field.default.value for name, field in found.items()},
+            types={name: field.types for name, field in found.items()},
+            choices={**self._options(found), **{name: field.choices for name, field in found.items() if field.choices}},
+            required=tuple(sorted(name for name, field in found.items() if field.default.kind == "required")),
+            computed=tuple(sorted(name for name, field in found.items() if field.default.kind == "computed")),
         )
 
-    def _fields(self) -> dict[str, FieldDefault]:
-        found = dict(_fields_of(self.own, self.module))
+    def _options(self, found: Mapping[str, Field]) -> dict[str, tuple[str, ...]]:
+        options = choices_of_options(self.own, Constants(self.module, self.shared))
+        return {name: choices for name, choices in options.items() if name in found}
+
+    def _fields(self) -> dict[str, Field]:
+        found = dict(_fields_of(self.own, Constants(self.module, self.shared)))
         for module in map(self._parsed, self.source.names(_NAMESPACES)):
             for node in _namespaces_of(module):
-                found.update(_fields_of(node, module))
+                found.update(_fields_of(node, Constants(module, self.shared)))
         if not found:
             raise ContractError(f"{self.source.origin}: no field of ServerArgs was found; its form is not known here")
         return found
@@ -139,14 +157,15 @@ def _namespaces_of(module: ast.Module) -> Iterator[ast.ClassDef]:
             yield node
 
 
-def _fields_of(node: ast.ClassDef, module: ast.Module) -> Iterator[tuple[str, FieldDefault]]:
+def _fields_of(node: ast.ClassDef, constants: Constants) -> Iterator[tuple[str, Field]]:
     """The fields that a class declares, as ``name: type [= default]``."""
-    constants = Constants(module)
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             kind = statement.annotation.value if isinstance(statement.annotation, ast.Subscript) else None
             if syntax.last_name(kind or statement.annotation) not in _NO_FIELD:
-                yield statement.target.id, default_of(statement.value, constants)
+                annotation = statement.annotation
+                default = default_of(statement.value, constants)
+                yield statement.target.id, Field(default, types_of(annotation), choices_of(annotation, constants))
 
 
 def _members(node: ast.ClassDef, module: ast.Module) -> Iterator[str]:

@@ -17,6 +17,8 @@ class ServerArguments:
     ``fields`` maps each field to its default, as a JSON value; it is None for those in ``required``, which have no
     default, and for those in ``computed``, whose default depends on the machine. ``members`` is what else the class
     has: methods, properties and constants. ``attention_backends`` and ``quantizations`` are the choices of those names.
+    ``types`` says what a field may hold (``int | None``; ``any`` where only running it tells), ``choices`` which texts,
+    for the fields that have such a list.
     ``records_writes``: in place of the object itself, a platform is handed a view that keeps aside what is assigned to
     it, and forgets what is no field (from 0.5.20 on, srt/arg_groups/overrides.py).
     """
@@ -27,6 +29,8 @@ class ServerArguments:
     quantizations: tuple[str, ...]
     members: tuple[str, ...]
     fields: Mapping[str, Any]
+    types: Mapping[str, str]
+    choices: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
     computed: tuple[str, ...]
 
@@ -44,6 +48,8 @@ class ServerArguments:
             quantizations=tuple(data["quantizations"]),
             members=tuple(data["members"]),
             fields=dict(data["fields"]),
+            types=dict(data["types"]),
+            choices={name: tuple(texts) for name, texts in data["choices"].items()},
             required=tuple(data["required"]),
             computed=tuple(data["computed"]),
         )

@@ -6,6 +6,8 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import os
+import random
+import re
 from typing import Any
 
 from hypothesis import given
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from ..hosts.enter import resolve
 from ..probes.observe import changes, observe
-from . import expect, isolate
-from .aids import models, worker
+from ..subject import Subject
+from . import expect, isolate, steps
+from .aids import host_torch, models, worker
 from .declare import in_host, in_probe, requirement
 
 RANK_VARIABLES = (
@@ -27,16 +30,18 @@ MODULE_MEMBERS = ("set_device", "current_device", "device_count", "current_strea
 @requirement("INIT-001")
 @in_probe
 def test_init_backend_starts_the_device(platform: Any) -> None:
-    answer = expect.ask(platform, "init_backend")
-    expect.equal(answer, None)
+    expect.ask(platform, "init_backend")
 
 
 @requirement("INIT-002")
 @in_probe
 def test_init_backend_can_be_called_again(platform: Any) -> None:
-    for _ in range(3):
-        expect.ask(platform, "init_backend")
-    _compute(worker.devices(platform)[0])
+    device = worker.devices(platform)[-1]
+    worker.make_current(platform, device)
+    for _ in range(2):
+        answer = expect.ask(platform, "init_backend")
+    _keeps_current(platform, device, answer)
+    _compute(device)
 
 
 @requirement("INIT-003")
@@ -70,14 +75,15 @@ def test_init_backend_leaves_torchs_defaults_and_the_folder(platform: Any) -> No
 def test_init_backend_leaves_random_numbers_and_signals(platform: Any) -> None:
     import torch
 
+    expected = _drawn_after_a_seed()
     torch.manual_seed(1234)
-    expected = torch.rand(8, dtype=torch.float32).tolist()
-    torch.manual_seed(1234)
+    random.seed(1234)
     before = observe()
     answer = expect.ask(platform, "init_backend")
     changed = changes(before, observe())
-    drawn = torch.rand(8, dtype=torch.float32).tolist()
-    expect.equal(drawn, expected, call=f"{answer.call}; torch.rand(8) after a seed", where=answer.where)
+    drawn = _drawn()
+    moved = [name for name in drawn if drawn[name] != expected[name]]
+    expect.equal(moved, [], call=f"{answer.call}; what draws other numbers after a seed", where=answer.where)
     expect.equal(list(changed.signals), [], call=f"{answer.call}; signals with another handler", where=answer.where)
 
 
@@ -135,42 +141,23 @@ def test_two_workers_start_the_device_side_by_side(platform: Any, deadline: floa
 @requirement("INIT-009")
 @in_probe
 def test_post_load_model_keeps_what_the_model_computes(platform: Any) -> None:
-    device = worker.devices(platform)[0]
-    for widths in ((4, 8, 3), (16, 5)):  # the target's model, then the draft's
-        model = models.linear(widths, device)
-        answer = expect.ask(platform, "post_load_model", model)
-        models.computes(model, widths, device, call=answer.call, where=answer.where)
+    for shape in (models.Shape(12, 8, 16), models.Shape(5, 6, 6)):  # the target's model, then the draft's
+        _keeps_what_it_computes(platform, shape)
 
 
 @requirement("INIT-009")
 @in_probe
-@given(widths=st.lists(st.integers(1, 24), min_size=2, max_size=4))
-def test_post_load_model_keeps_any_shape(platform: Any, widths: list[int]) -> None:
-    device = worker.devices(platform)[0]
-    model = models.linear(widths, device)
-    answer = expect.ask(platform, "post_load_model", model)
-    models.computes(model, widths, device, call=answer.call, where=answer.where)
-
-
-@requirement("INIT-010")
-@in_probe
-def test_post_load_model_takes_a_model_without_parameters(platform: Any) -> None:
-    import torch
-
-    device = worker.devices(platform)[0]
-    model = torch.nn.Sequential(torch.nn.ReLU())
-    answer = expect.ask(platform, "post_load_model", model)
-    result = expect.attempt(f"{answer.call}; model(...)", lambda: model(torch.tensor([-1.0, 2.0], device=device)))
-    expect.equal(worker.values(result.value), [0.0, 2.0], call=result.call, where=answer.where)
+@given(sizes=st.tuples(st.integers(1, 24), st.integers(2, 24), st.integers(1, 24)))
+def test_post_load_model_keeps_any_shape(platform: Any, sizes: tuple[int, int, int]) -> None:
+    _keeps_what_it_computes(platform, models.Shape(*sizes))
 
 
 @requirement("INIT-011")
 @in_probe
 def test_post_load_model_works_in_place(platform: Any) -> None:
-    widths = (4, 8, 3)
-    model = models.linear(widths, worker.devices(platform)[0])
+    model = models.loaded(models.Shape(12, 8, 16), worker.devices(platform)[0])
     before = models.layout(model)
-    answer = expect.ask(platform, "post_load_model", model)
+    answer = models.hand_over(platform, model)
     cause = "SGLang drops what is returned: the model is changed in place"
     expect.that(
         answer.value is None or answer.value is model,
@@ -181,6 +168,91 @@ def test_post_load_model_works_in_place(platform: Any) -> None:
     )
     expect.equal(models.layout(model), before, call=f"{answer.call}; the parameters", where=answer.where)
     models.loads_again(model, call=answer.call, where=answer.where)
+
+
+@requirement("INIT-012")
+@in_probe
+def test_post_load_model_leaves_the_ways_in_for_new_weights(platform: Any) -> None:
+    model = models.loaded(models.Shape(12, 8, 16), worker.devices(platform)[0])
+    answer = models.hand_over(platform, model)
+    lost = models.without_loader(model)
+    expect.equal(lost, [], call=f"{answer.call}; parameters that lost their weight_loader", where=answer.where)
+    expect.that(
+        models.are_tied(model),
+        expected=f"{' and '.join(models.TIED)} are one parameter, as before",
+        seen="two parameters",
+        answer=answer,
+        cause="new weights then reach one of them only: change a parameter's data, or replace it wherever it stands",
+    )
+
+
+@requirement("INIT-013")
+@in_probe
+def test_init_backend_leaves_what_torch_computes_on_the_host(platform: Any) -> None:
+    before = host_torch.computed()
+    answer = expect.ask(platform, "init_backend")
+    moved = host_torch.differing(before, host_torch.computed())
+    expect.equal(moved, [], call=f"{answer.call}; what gives other results on the host", where=answer.where)
+
+
+@requirement("INIT-014")
+@in_probe
+def test_init_backend_patches_nothing(platform: Any, subject: Subject) -> None:
+    before = observe()
+    answer = expect.ask(platform, "init_backend")
+    changed = changes(before, observe())
+    own = steps.package_of(subject)
+    stubs = [name for name in changed.stubs if name.partition(".")[0] != own]
+    cause = "a hook says what it replaces, and works in every process"
+    expect.equal(list(changed.patches), [], call=f"{answer.call}; replaced by it", where=answer.where, cause=cause)
+    expect.equal(stubs, [], call=f"{answer.call}; modules that no import made", where=answer.where, cause=cause)
+
+
+@requirement("INIT-015")
+@in_probe
+def test_init_backend_sets_no_variable_of_sglangs(platform: Any, subject: Subject) -> None:
+    before = observe()
+    answer = expect.ask(platform, "init_backend")
+    changed = changes(before, observe()).environment
+    vendors = _words(f"{subject.name} {subject.distribution} {platform.device_name}") - _words(
+        "sglang srt plugin platform"
+    )
+    others = {n: pair[1] for n, pair in changed.items() if n.startswith("SGLANG_") and not _words(n) & vendors}
+    expect.equal(others, {}, call=f"{answer.call}; SGLang's variables that it changed", where=answer.where)
+
+
+def _keeps_current(platform: Any, device: Any, answer: expect.Answer) -> None:
+    if device.type != "cpu":
+        current = expect.attempt(f"torch.{device.type}.current_device()", worker.module_of(platform).current_device)
+        expect.equal(current, device.index, call=f"{current.call} after {answer.call}", where=answer.where)
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.split(r"[^A-Z0-9]+", text.upper()) if word}
+
+
+def _keeps_what_it_computes(platform: Any, shape: models.Shape) -> None:
+    device = worker.devices(platform)[-1]
+    worker.make_current(platform, device)
+    model = models.loaded(shape, device)
+    answer = models.hand_over(platform, model)
+    _keeps_current(platform, device, answer)
+    models.computes(model, shape, device, call=answer.call, where=answer.where)
+
+
+def _drawn_after_a_seed() -> dict[str, list[float]]:
+    import torch
+
+    torch.manual_seed(1234)
+    random.seed(1234)
+    return _drawn()
+
+
+def _drawn() -> dict[str, list[float]]:
+    import torch
+
+    numbers = [random.random() for _ in range(8)]
+    return {"torch.rand": torch.rand(8, dtype=torch.float32).tolist(), "random.random": numbers}
 
 
 def _keeps_launchers_environment(platform: Any) -> None:
@@ -200,6 +272,8 @@ def _defaults() -> dict[str, str]:
         "gradients": str(torch.is_grad_enabled()),
         "inference mode": str(torch.is_inference_mode_enabled()),
         "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        "anomaly detection": str(torch.is_anomaly_enabled()),
+        "default process group": str(torch.distributed.is_available() and torch.distributed.is_initialized()),
         "working folder": os.getcwd(),
     }
 

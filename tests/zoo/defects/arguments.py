@@ -20,7 +20,74 @@ def _applies_also(*lines: str) -> tuple[Edit, ...]:
     return (Edit("platform.py", _BODY, _BODY + "".join(f"        {line}\n" for line in lines)),)
 
 
+def _registry(*names: str) -> tuple[Edit, ...]:
+    """A registry of attention backends, as a complete SGLang has it; the reference host covers none."""
+    name = "sglang.srt.layers.attention.attention_registry"
+    planted = f"registry.ATTENTION_BACKENDS = dict.fromkeys({names!r})"
+    text = f"import sys, types\n\nregistry = sys.modules[{name!r}] = types.ModuleType({name!r})\n{planted}\n"
+    return (Edit("platform.py", "", f"\n\n{text}"),)
+
+
 DEFECTS = (
+    Defect("overwrites-the-load-format", "ARG-001", _applies_also('server_args.load_format = "auto"')),
+    Defect(
+        "overwrites-the-experts-of-0-5-11",
+        "ARG-001",
+        _applies_also('server_args.moe_a2a_backend = "none"', "server_args.ep_size = 1"),
+        release="0.5.11",
+    ),
+    Defect(
+        "captures-graphs-against-the-user",
+        "ARG-001",
+        _applies_also(
+            "import copy",
+            "graphs = copy.deepcopy(server_args.cuda_graph_config)",
+            'graphs.decode.backend = "full"',
+            "server_args.cuda_graph_config = graphs",
+        ),
+    ),
+    Defect(
+        "warns-of-something-else",
+        "ARG-001",
+        _applies_also(
+            "import logging",
+            'logging.getLogger(__name__).warning("the firmware is old")',
+            "server_args.page_size = 128",
+        ),
+    ),
+    Defect(
+        "replaces-with-a-warning",
+        "ARG-011",
+        _applies_also(
+            "import logging",
+            "if server_args.page_size not in (None, 128):",
+            '    logging.getLogger(__name__).warning("acme serves no other page size than 128")',
+            "    server_args.page_size = 128",
+        ),
+    ),
+    Defect("refuses-without-a-word", "ARG-002", _applies_also("assert server_args.pp_size == 1")),
+    Defect("names-a-device-unknown-to-torch", "ARG-012", _applies_also('server_args.device = "acme"')),
+    Defect(
+        "page-size-is-a-text",
+        "ARG-012",
+        _applies_also("if server_args.page_size is None:", '    server_args.page_size = "128"'),
+    ),
+    Defect(
+        "memory-fraction-in-percent",
+        "ARG-012",
+        _applies_also("if server_args.mem_fraction_static is None:", "    server_args.mem_fraction_static = 85"),
+    ),
+    Defect(
+        "drops-the-graph-settings",
+        "ARG-012",
+        _applies_also("if not server_args._cuda_graph_config_locked:", "    server_args.cuda_graph_config = None"),
+    ),
+    Defect(
+        "misspells-its-attention-backend",
+        "ARG-013",
+        (Edit("platform.py", _BODY, _BODY.replace("torch_native", "torch-native")), *_registry("acme_fa")),
+    ),
+    Defect("trusts-the-models-code", "ARG-014", _applies_also("server_args.trust_remote_code = True")),
     Defect("overwrites-the-attention-backend", "ARG-001", _applies('server_args.attention_backend = "torch_native"')),
     Defect(
         "overwrites-the-attention-backend-of-0-5-11",
@@ -74,13 +141,12 @@ DEFECTS = (
     Defect(
         "alters-the-graph-settings-in-place",
         "ARG-006",
-        _applies_also('server_args.cuda_graph_config.decode.backend = "disabled"'),
+        _applies_also(
+            'if ("decode", "backend") not in server_args._cuda_graph_config_locked:',
+            '    server_args.cuda_graph_config.decode.backend = "disabled"',
+        ),
     ),
-    Defect(
-        "sets-a-field-of-another-release",
-        "ARG-007",
-        _applies_also("server_args.disable_piecewise_cuda_graph = True"),
-    ),
+    Defect("sets-a-misspelt-field", "ARG-007", _applies_also("server_args.disable_cuda_graphs = True")),
     Defect(
         "patches-torch",
         "ARG-008",
@@ -97,15 +163,14 @@ DEFECTS = (
         _applies_also("import os", 'os.environ["SGLANG_USE_AITER"] = "0"'),
     ),
     Defect(
-        "default-attention-starts-the-device",
+        "default-attention-starts-a-device",
         "ARG-010",
         (
             Edit(
                 "platform.py",
-                '        """The attention that needs nothing but torch\'s own operators."""\n',
-                "        self.init_backend()\n",
+                "    def get_default_attention_backend(self) -> str:\n",
+                "    def get_default_attention_backend(self) -> str:\n        torch.cuda._initialized = True\n",
             ),
         ),
-        of="sim",
     ),
 )

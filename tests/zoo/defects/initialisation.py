@@ -24,7 +24,6 @@ def _model(name: str, requirement: str, lines: str, also: tuple[str, ...] = ()) 
 
 DEFECTS = (
     _start("init-backend-raises", "INIT-001", 'raise OSError("libacme.so.2: cannot open shared object file")'),
-    _start("init-backend-returns-a-handle", "INIT-001", "return self"),
     _start(
         "init-backend-only-once",
         "INIT-002",
@@ -43,6 +42,42 @@ DEFECTS = (
     ),
     _start("init-backend-turns-gradients-off", "INIT-004", "torch.set_grad_enabled(False)"),
     _start("init-backend-changes-the-folder", "INIT-004", 'import os\nos.chdir("/")'),
+    _start("init-backend-detects-anomalies", "INIT-004", "torch.autograd.set_detect_anomaly(True)"),
+    _start(
+        "init-backend-makes-the-process-group",
+        "INIT-004",
+        "import tempfile\n"
+        "if not torch.distributed.is_initialized():\n"
+        '    store = "file://" + tempfile.mktemp()\n'
+        '    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)',
+    ),
+    Defect(
+        "init-backend-again-moves-the-current-device",
+        "INIT-002",
+        (
+            Edit(
+                _FILE,
+                "        device.register()\n        distributed.register()\n",
+                "        device.register()\n        distributed.register()\n        runtime().thread.device = 0\n",
+            ),
+        ),
+        of="sim",
+    ),
+    Defect(
+        "post-load-model-moves-the-current-device",
+        "INIT-009",
+        (
+            Edit(
+                _FILE,
+                "    def get_dispatch_key_name(self)",
+                "    def post_load_model(self, model: Any) -> None:\n"
+                "        runtime().thread.device = 0\n\n"
+                "    def get_dispatch_key_name(self)",
+            ),
+        ),
+        of="sim",
+    ),
+    _start("init-backend-seeds-python", "INIT-005", "import random\nrandom.seed(0)"),
     _start("init-backend-seeds-torch", "INIT-005", "torch.manual_seed(0)"),
     _start(
         "init-backend-takes-the-signals", "INIT-005", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
@@ -98,14 +133,64 @@ DEFECTS = (
         "for p in model.parameters():\n    if p.dim() == 2:\n        p.data = p.data.t().contiguous()",
     ),
     _model(
-        "post-load-model-asks-the-first-parameter",
-        "INIT-010",
-        "device = next(model.parameters()).device\nmodel.to(device)",
+        "post-load-model-turns-rows-over",
+        "INIT-009",
+        "for p in model.parameters():\n    if p.dim() == 2:\n        p.data = p.data.flip(0).contiguous()",
+    ),
+    _model("post-load-model-trains", "INIT-009", "model.train()"),
+    _model(
+        "post-load-model-wants-linear-layers-only",
+        "INIT-009",
+        "for m in model.modules():\n"
+        '    if getattr(m, "weight", None) is not None:\n'
+        "        m.weight.shape[1], m.bias.shape",
+    ),
+    _model(
+        "post-load-model-forgets-the-buffers", "INIT-009", "for buffer in model.buffers():\n    buffer.data.zero_()"
     ),
     _model("post-load-model-returns-a-copy", "INIT-011", "import copy\nreturn copy.deepcopy(model)"),
     _model(
-        "post-load-model-renames-the-weights",
+        "post-load-model-adds-weights",
         "INIT-011",
-        "model.extra = torch.nn.Linear(1, 1)\nmodel.forward = lambda x: torch.nn.Sequential(*list(model)[:-1])(x)",
+        "model.extra = torch.nn.Linear(1, 1)",
+    ),
+    _model(
+        "post-load-model-unties-the-head",
+        "INIT-012",
+        "for m in model.modules():\n"
+        "    for name, p in m._parameters.items():\n"
+        "        if p is not None:\n"
+        "            m._parameters[name] = torch.nn.Parameter(p.detach().clone())\n"
+        "            vars(m._parameters[name]).update(vars(p))",
+    ),
+    _model(
+        "post-load-model-drops-the-weight-loaders",
+        "INIT-012",
+        "made = {}\n"
+        "for m in model.modules():\n"
+        "    for name, p in m._parameters.items():\n"
+        "        if p is not None:\n"
+        "            m._parameters[name] = made.setdefault(p, torch.nn.Parameter(p.detach(), requires_grad=False))",
+    ),
+    _start(
+        "init-backend-exchanges-the-sampling",
+        "INIT-013",
+        "torch.multinomial = lambda shares, number, **options: torch.topk(shares, number).indices",
+    ),
+    _start(
+        "init-backend-patches-sglang",
+        "INIT-014",
+        "from sglang.srt.distributed import parallel_state\n"
+        'parallel_state.get_default_distributed_backend = lambda device: "gloo"',
+    ),
+    _start(
+        "init-backend-plants-a-module",
+        "INIT-014",
+        'import sys, types\nsys.modules["flashinfer"] = types.ModuleType("flashinfer")',
+    ),
+    _start(
+        "init-backend-sets-a-variable-of-sglangs",
+        "INIT-015",
+        'import os\nos.environ["SGLANG_ONE_VISIBLE_DEVICE_PER_PROCESS"] = "1"',
     ),
 )
