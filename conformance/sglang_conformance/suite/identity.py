@@ -5,26 +5,24 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import ast
 import inspect
-from typing import Any, cast
+from typing import Any
 
 from ..contract.model import Contract, Member
 from ..hosts.story import Story
 from ..subject import Subject
 from . import expect
+from .aids.calling import forms_in_core, forms_of, need_fit, overridden
 from .aids.resolution import is_sglangs, overrides, owner, start_device, vendor_owner
+from .aids.unread import unread
 from .declare import in_controller, in_probe, requirement
 from .steps import came_through, started_no_device, walked
 
 # SGLang 0.5.11 and 0.5.23, srt/platforms/device_mixin.py; SAIL came with 0.5.23.
 CUDA_ALIKE = ("CUDA", "ROCM", "MUSA", "SAIL")
 
-# Parameters that SGLang passes by name (0.5.23: srt/speculative/spec_info.py:309, eagle_worker_v2.py:502).
-BY_NAME = {
-    "get_speculative_worker_cls": ("algorithm",),
-    "get_speculative_graph_runner_cls": ("algorithm", "phase"),
-}
+# Devices that SGLang serves by itself in every release, also before it had platform classes for them.
+TORCHS_OWN = ("cpu", "cuda")
 
 # What a release no longer reads, and what took its place (SGLang 0.5.13 and 0.5.22, srt/platforms/interface.py).
 REPLACED = {
@@ -125,24 +123,27 @@ def test_device_name_and_type_are_texts(platform: Any) -> None:
 @in_probe
 def test_device_name_and_type_stand_on_the_class(platform: Any) -> None:
     for attribute in ("device_name", "device_type"):
-        on_class, on_instance = getattr(type(platform), attribute, None), getattr(platform, attribute)
+        found, on_instance = owner(platform, attribute), getattr(platform, attribute)
+        if found is not None and hasattr(vars(found)[attribute], "__get__"):
+            continue  # a property, which answers on the instance, where SGLang reads
+        on_class = getattr(type(platform), attribute, None)
         expect.that(
             on_class == on_instance,
             expected=f"{on_instance!r}, as on the instance",
             seen=expect.show(on_class),
             call=f"{type(platform).__name__}.{attribute}",
             where=expect.place(type(platform)),
-            cause="it is set in __init__, or is a property: make it an attribute of the class",
+            cause="it is set in __init__: make it an attribute of the class, or a property",
         )
 
 
 @requirement("ID-008")
 @in_probe
 def test_device_name_is_the_vendors_own(platform: Any, contract: Contract) -> None:
-    taken = {*contract.detection, *contract.backends.table, "unknown"}
+    taken = {*contract.detection, *TORCHS_OWN, "unknown"}
     expect.that(
         platform.device_name not in taken,
-        expected="a name that is no built-in device's, nor the default 'unknown'",
+        expected="a name that is no built-in platform's of this release, nor cuda, cpu, or the default 'unknown'",
         seen=repr(platform.device_name),
         call="platform.device_name",
         where=expect.place_of(platform, "device_name"),
@@ -196,24 +197,8 @@ def test_no_override_is_shadowed_by_a_default(platform: Any, contract: Contract)
 @requirement("ID-011")
 @in_probe
 def test_overrides_take_what_sglang_passes(platform: Any, contract: Contract) -> None:
-    for member in _used(contract):
-        answers = getattr(platform, member.name, None)
-        if member.kind in ("attribute", "property") or not overrides(platform, member.name) or not callable(answers):
-            continue
-        try:
-            accepted = inspect.signature(answers)
-        except ValueError:  # a builtin without a signature
-            continue
-        for args, kwargs in _calls(member):
-            try:
-                accepted.bind(*args, **kwargs)
-            except TypeError as error:
-                expect.fail(
-                    expected=f"a method that can be called as {member.name}{member.signature}",
-                    seen=f"{member.name}{accepted}: {error}",
-                    call=expect.spell(member.name, args, kwargs),
-                    where=expect.place_of(platform, member.name),
-                )
+    for member, accepted in overridden(platform, _used(contract)):
+        need_fit(platform, member, accepted, forms_in_core(member), of="SGLang's core calls it so")
 
 
 @requirement("ID-012")
@@ -258,22 +243,32 @@ def test_constructing_starts_no_device(story: Story) -> None:
     started_no_device(walked(story, "construct"), call="the platform class, called without arguments")
 
 
+@requirement("ID-015")
+@in_probe
+def test_overrides_take_what_the_contract_declares(platform: Any, contract: Contract) -> None:
+    for member, accepted in overridden(platform, contract.members):
+        need_fit(
+            platform, member, accepted, forms_of(member), of="the contract declares it; no call of SGLang's does it"
+        )
+
+
+@requirement("ID-016")
+@in_probe
+def test_no_method_only_looks_like_an_override(platform: Any, contract: Contract) -> None:
+    for defined_by, name, instead in unread(platform, contract, REPLACED):
+        definition = inspect.getattr_static(defined_by, name)
+        expect.fail(
+            expected=f"{instead}, which SGLang {contract.release} reads" if instead else "only what SGLang reads",
+            seen=f"{name}, which it does not read",
+            call=f"platform.{name}",
+            where=expect.place(getattr(definition, "__func__", definition)) or expect.place(defined_by),
+            cause="a misspelt override, or one of another engine's interface, is never run",
+        )
+
+
 def _used(contract: Contract) -> tuple[Member, ...]:
     """What SGLang uses: the members with call sites, and the enum that the identity queries read."""
     return tuple(m for m in contract.members if m.calls or m.name == "_enum")
-
-
-def _calls(member: Member) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The ways to call a member that SGLang uses: with what it must be given, with everything, and by name."""
-    definition = cast(ast.FunctionDef, ast.parse(f"def member{member.signature}: ...").body[0])
-    given = definition.args
-    keywords: dict[str, Any] = {parameter.arg: None for parameter in given.kwonlyargs}
-    everything = (None,) * (len(given.posonlyargs) + len(given.args) - 1)
-    needed = everything[len(given.defaults) :]
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [(needed, keywords), (everything, keywords)]
-    if member.name in BY_NAME:
-        calls.append(((), dict.fromkeys(BY_NAME[member.name])))
-    return calls
 
 
 def _declines(platform: Any, old: str) -> bool:

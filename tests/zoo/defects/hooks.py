@@ -6,6 +6,8 @@ from zoo.workshop import Defect, Edit
 
 _REGISTER = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
 _DEFAULTS = "sglang.srt.platforms.interface.SRTPlatform.apply_server_args_defaults"
+_SUPPORTS = "sglang.srt.platforms.interface.SRTPlatform.supports_speculative_algorithm"
+_OF_THE_PAST = "sglang.srt.platforms.interface.SRTPlatform.support_cuda_graph"
 
 
 def _hooks(more: str, *, first: str = "", helpers: str = "") -> tuple[Edit, ...]:
@@ -237,5 +239,83 @@ DEFECTS = (
             "    plugins.load_plugins_by_group = everything\n"
         ),
         also=("HOOK-020",),
+    ),
+    Defect(
+        "torch-patched-while-hooks-are-registered",
+        "HOOK-020",
+        _hooks("    import torch\n    torch.cuda.is_available = lambda: True\n"),
+    ),
+    Defect(
+        "device-started-while-hooks-are-registered",
+        "HOOK-020",
+        _hooks("    import torch\n    torch.cuda._initialized = True\n"),
+    ),
+    Defect(
+        "default-type-changed-while-hooks-are-registered",
+        "HOOK-020",
+        _hooks("    import torch\n    torch.set_default_dtype(torch.bfloat16)\n"),
+    ),
+    Defect(
+        "coroutine-around-an-ordinary-method",
+        "HOOK-024",
+        _hooks(
+            f'    HookRegistry.register("{_SUPPORTS}", supports, HookType.AROUND)\n',
+            helpers="\n\nasync def supports(original, *args, **kwargs):\n    return original(*args, **kwargs)\n",
+        ),
+        also=("CAP-010",),
+    ),
+    Defect(
+        "coroutine-before",
+        "HOOK-024",
+        _hooks(
+            f'    HookRegistry.register("{_SUPPORTS}", note, HookType.BEFORE)\n',
+            helpers="\n\nasync def note(*args, **kwargs):\n    return None\n",
+        ),
+        also=("CAP-010",),
+    ),
+    Defect(
+        "before-hook-returns-its-arguments-only",
+        "HOOK-025",
+        _hooks(
+            f'    HookRegistry.register("{_DEFAULTS}", note, HookType.BEFORE)\n',
+            helpers="\n\ndef note(*args, **kwargs):\n    return args\n",
+        ),
+    ),
+    Defect(
+        "before-hook-returns-three",
+        "HOOK-025",
+        _hooks(
+            f'    HookRegistry.register("{_DEFAULTS}", note, HookType.BEFORE)\n',
+            helpers="\n\ndef note(self, server_args):\n    return self, server_args, {}\n",
+        ),
+    ),
+    Defect(
+        "around-hook-drops-keywords",
+        "HOOK-026",
+        _hooks(
+            f'    HookRegistry.register("{_DEFAULTS}", drop, HookType.AROUND)\n',
+            helpers="\n\ndef drop(original, *args, **kwargs):\n    return original(*args)\n",
+        ),
+    ),
+    Defect(
+        "around-hook-drops-what-comes-by-position",
+        "HOOK-026",
+        _hooks(
+            f'    HookRegistry.register("{_DEFAULTS}", drop, HookType.AROUND)\n',
+            helpers="\n\ndef drop(original, self, *args, **kwargs):\n    return original(self, **kwargs)\n",
+        ),
+    ),
+    Defect(
+        "after-hook-says-done",
+        "HOOK-027",
+        _hooks(
+            f'    HookRegistry.register("{_DEFAULTS}", done, HookType.AFTER)\n',
+            helpers="\n\ndef done(result, *args, **kwargs):\n    return True\n",
+        ),
+    ),
+    Defect(
+        "hook-on-a-member-of-another-release",
+        "HOOK-028",
+        _hooks(f'    HookRegistry.register("{_OF_THE_PAST}", lambda result, *a, **k: None)\n'),
     ),
 )

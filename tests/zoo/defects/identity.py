@@ -111,16 +111,34 @@ DEFECTS = (
         (_on_platform("\n    def support_cuda_graph(self) -> bool:\n        return True\n"),),
     ),
     Defect(
-        "constructor-starts-the-device",
+        "constructor-starts-a-device",
         "ID-014",
+        (_on_platform("\n    def __init__(self) -> None:\n        torch.cuda._initialized = True\n"),),
+    ),
+    Defect(
+        "usage-without-its-device",
+        "ID-015",
         (
             Edit(
-                "platform.py",
-                "    def init_backend(self) -> None:",
-                "    def __init__(self) -> None:\n        self.init_backend()\n\n    def init_backend(self) -> None:",
+                "device.py",
+                "def get_current_memory_usage(self, device: torch.device | None = None)",
+                "def get_current_memory_usage(self)",
             ),
         ),
-        of="sim",
-        also=("DEV-019", "INIT-006"),
+    ),
+    Defect(
+        "backend-started-by-a-misspelt-method",
+        "ID-016",
+        (Edit("platform.py", "def init_backend(self)", "def initialize_backend(self)"),),
+    ),
+    Defect(
+        "quantization-misspelt",
+        "ID-016",
+        (_on_platform("\n    def get_quantisation_config(self, name: str) -> None:\n        return None\n"),),
+    ),
+    Defect(
+        "method-of-another-engines-interface",
+        "ID-016",
+        (_on_platform("\n    def is_async_output_supported(self, eager: bool) -> bool:\n        return True\n"),),
     ),
 )

@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...probes.settings import DEFAULTS
 from .. import expect
 from .plugin import (
     Found,
@@ -25,6 +26,7 @@ from .plugin import (
     signature,
 )
 from .recursion import self_call
+from .releases import of_another_release
 
 _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 Arguments = tuple[tuple[str, ...], tuple[str, ...]]
@@ -32,13 +34,16 @@ Arguments = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def need_targets(registered: Sequence[Registration], *, cause: str) -> None:
-    """Every target exists and takes such a hook; NotCovered for those that cannot be known here, once all are right."""
+    """Every target exists and takes such a hook, but for those that another release has.
+
+    NotCovered for those that cannot be known here, once all others are right.
+    """
     replaced, unknown = replacements(registered), []
     for registration in registered:
         try:
             wrong = refusal(registration, locate(registration.target, replaced).original)
         except Missing as missing:
-            wrong = str(missing)
+            wrong = "" if of_another_release(registration, registered) else str(missing)
         except expect.NotCovered as uncovered:
             unknown.append(f"{registration.target} ({uncovered})")
             continue
@@ -150,9 +155,10 @@ def need_way_out(registered: Sequence[Registration]) -> None:
     """Once hooks are applied, none calls itself by the name that it took."""
     from sglang.srt.plugins.hook_registry import HookRegistry
 
+    originals = [(registration, found.original) for registration, found in located(registered)]
     HookRegistry.apply_hooks()
-    for registration in registered:
-        call, where = self_call(registration)
+    for registration, original in originals:
+        call, where = self_call(registration, original)
         expect.that(
             not call,
             expected="a call of the original",
@@ -187,15 +193,17 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def need_no_trace(changes: Mapping[str, Any], *, call: str) -> None:
-    """Registering hooks left environment, host, signals and working folder as they were."""
+    """Registering hooks left environment, functions and classes, torch, signals and working folder as they were."""
     environment = [f"{name}={pair[1]!r}" for name, pair in changes["environment"].items() if _is_steering(name)]
-    patches = [path for path in changes["patches"] if path.startswith("sglang.")]
     stubs = [name for name in changes["stubs"] if name.partition(".")[0] == "sglang"]
     folder = [changes["folder"]] if changes["folder"] else []
+    defaults = [f"{name}: {after}" for name, (_, after) in changes["settings"].items() if name in DEFAULTS]
     for what, seen in (
         ("environment variables that steer SGLang", environment),
-        ("functions and classes of SGLang, but through the registry", patches),
+        ("functions and classes of SGLang (but through the registry), torch and Python", list(changes["patches"])),
         ("modules of SGLang", stubs),
+        ("torch's defaults", defaults),
+        ("devices, none of them started", list(changes["devices"])),
         ("signal handlers", list(changes["signals"])),
         ("the working folder", folder),
     ):

@@ -16,6 +16,7 @@ from typing import Any
 from ...hosts.story import load
 from ...subject import EntryPoint, Subject
 from .. import expect
+from ..aids.lacking import raised_in_sglang
 
 
 class Missing(LookupError):
@@ -59,7 +60,8 @@ def need_hook_plugin(subject: Subject) -> None:
 def rehearse(subject: Subject) -> tuple[Registration, ...]:
     """Run the vendor's hook plugins, without applying what they register; their registrations.
 
-    What a plugin raises is a violation, NotCovered passes through. Raises Declined where there is no hook plugin.
+    What a plugin raises is a violation. NotCovered passes through, and is raised for one that goes to a module of
+    SGLang's which lacks a package here. Raises Declined where there is no hook plugin.
     """
     need_hook_plugin(subject)
     for point in subject.hook_points:
@@ -70,12 +72,17 @@ def rehearse(subject: Subject) -> tuple[Registration, ...]:
 def _run(point: EntryPoint) -> None:
     from sglang.srt.plugins.hook_registry import HookSource, _current_plugin_source
 
-    function = load(point)
-    token = _current_plugin_source.set(HookSource(point.name, point.distribution))
     try:
-        function()
-    finally:
-        _current_plugin_source.reset(token)
+        function = load(point)
+        token = _current_plugin_source.set(HookSource(point.name, point.distribution))
+        try:
+            function()
+        finally:
+            _current_plugin_source.reset(token)
+    except ImportError as error:
+        if raised_in_sglang(error):
+            raise expect.NotCovered(f"a module of SGLang's does not import here: {error}") from error
+        raise
 
 
 def registrations(subject: Subject) -> tuple[Registration, ...]:
@@ -112,7 +119,7 @@ def locate(target: str, replaced: Mapping[str, type] | None = None) -> Found:
     path, _, name = target.rpartition(".")
     if not path:
         raise Missing(f"{target!r} is no dotted path; write module.name")
-    owner = (replaced or {}).get(path) or _resolve(path)
+    owner = (replaced or {}).get(path) or resolve(path)
     value = _attribute(owner, name, target)
     own = vars(owner).get(name) if isinstance(owner, type) else None
     raw = getattr(own, "__func__", value) if isinstance(own, (classmethod, staticmethod)) else value
@@ -121,7 +128,8 @@ def locate(target: str, replaced: Mapping[str, type] | None = None) -> Found:
     return Found(owner, name, raw, takes_self)
 
 
-def _resolve(path: str) -> Any:
+def resolve(path: str) -> Any:
+    """What a dotted path stands for; raises as :func:`locate` does."""
     parts = path.split(".")
     value: Any = None
     depth = 0

@@ -2,8 +2,9 @@
 
 SGLang rebinds every module attribute that holds the original (0.5.23, srt/plugins/hook_registry.py), the one in the
 plugin's own module too. So ``from sglang.x import C`` and then ``C.method(self)`` within the class that replaces ``C``
-is a call of itself, and so is ``f(x)`` within a hook on ``f``. Only calls that hand on what the hook itself was given
-count: one with other arguments may be a recursion that ends.
+is a call of itself, and so is ``f(x)`` within a hook on ``f``. Only what cannot end counts: a call that every run
+comes to, and that hands on what the hook must be given. One under a condition may be a recursion that ends, or a
+guard against it.
 
 PYTEST_DONT_REWRITE
 """
@@ -13,54 +14,63 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from .plugin import Registration, held
+from .source import Definition, certain_calls, text_of
 
-Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
+def self_call(registration: Registration, original: Any) -> tuple[str, str]:
+    """The call with which a hook, now applied, calls itself, and its ``file:line``; empty texts where there is none.
 
-def self_call(registration: Registration) -> tuple[str, str]:
-    """The call with which a hook, now applied, calls itself, and its ``file:line``; empty texts where there is none."""
-    for function, is_same, matters in _bodies(registration):
-        definition, file, first = _source(function)
-        if definition is None:
+    ``original`` is what the target was before.
+    """
+    for function, is_same, first in _bodies(registration, original):
+        text = text_of(function)
+        if text is None:
             continue
-        names = {**function.__globals__, **_closure(function), **_local_names(definition)}
-        own = [a.arg for a in (*definition.args.posonlyargs, *definition.args.args)]
-        own += [a.arg for a in (definition.args.vararg, definition.args.kwarg) if a]
-        for call in _calls(definition):
-            if is_same(_value(call.func, names)) and _hands_on(call, own[matters]):
-                return ast.unparse(call), f"{file}:{first + call.lineno - 1}"
+        names = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, **_local_names(text.definition)}
+        own = _required(text.definition)[first:]
+        for call in certain_calls(text):
+            if is_same(_value(call.func, names)) and _hands_on(call, own):
+                return ast.unparse(call), text.place(call)
     return "", ""
 
 
-def _bodies(registration: Registration) -> Iterator[tuple[types.FunctionType, Callable[[Any], bool], slice]]:
-    """The functions to look into, how to know that a call reaches one again, and which of its arguments to hand on.
+def _bodies(
+    registration: Registration, original: Any
+) -> Iterator[tuple[types.FunctionType, Callable[[Any], bool], int]]:
+    """The functions to look into, how to know that a call reaches one again, and how many of its first parameters the
+    call does not hand on: the class of a class method, and what SGLang itself puts in front.
 
-    A method that names its own class and hands on ``self`` calls itself; a function must hand on all that the caller
-    gave, less what SGLang puts in front of it.
+    Of a class those that the original has: a method of its own may call itself as it likes.
     """
     hook = registration.hook
     if isinstance(hook, type):
-        for member in list(vars(hook).values()):
+        for name, member in list(vars(hook).items()):
             function = getattr(member, "__func__", member)
-            if isinstance(function, types.FunctionType):
-                every = slice(None) if isinstance(member, staticmethod) else slice(0, 1)
-                yield function, partial(_is_method, function), every
+            if isinstance(function, types.FunctionType) and hasattr(original, name):
+                yield _inside(function), partial(_is_method, function), int(isinstance(member, classmethod))
     elif isinstance(hook, types.FunctionType):
-        added = 1 if registration.kind in ("AFTER", "AROUND") else 0
-        yield hook, partial(_leads_to, hook), slice(added, None)
+        yield _inside(hook), partial(_leads_to, hook), int(registration.kind in ("AFTER", "AROUND"))
+
+
+def _inside(function: types.FunctionType) -> types.FunctionType:
+    """What stands within torch's own decorators, as ``torch.no_grad()``; another may keep calls from coming through."""
+    while str(function.__globals__.get("__name__", "")).startswith("torch."):
+        inner = getattr(function, "__wrapped__", None)
+        if not isinstance(inner, types.FunctionType):
+            break
+        function = inner
+    return function
 
 
 def _is_method(function: types.FunctionType, value: Any) -> bool:
     """Whether what a call reaches is this method."""
-    plain = getattr(value, "__func__", value)
-    return isinstance(plain, types.FunctionType) and inspect.unwrap(plain) is inspect.unwrap(function)
+    return getattr(value, "__func__", value) is function
 
 
 def _leads_to(hook: Any, value: Any) -> bool:
@@ -73,19 +83,13 @@ def _leads_to(hook: Any, value: Any) -> bool:
     return False
 
 
-def _source(function: types.FunctionType) -> tuple[Definition | None, str, int]:
-    try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):  # compiled, or made on the fly: its text cannot be read
-        return None, "", 0
-    definition = tree.body[0] if tree.body else None
-    found = definition if isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
-    return found, str(inspect.getsourcefile(function)), first
-
-
-def _closure(function: types.FunctionType) -> dict[str, Any]:
-    return dict(inspect.getclosurevars(function).nonlocals)
+def _required(definition: Definition) -> list[str]:
+    """The parameters that a call must give, and those that take all the rest."""
+    given = definition.args
+    positional = [a.arg for a in (*given.posonlyargs, *given.args)]
+    by_name = [a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is None]
+    rest = [a.arg for a in (given.vararg, given.kwarg) if a]
+    return [*positional[: len(positional) - len(given.defaults)], *by_name, *rest]
 
 
 def _local_names(definition: Definition) -> dict[str, Any]:
@@ -102,17 +106,6 @@ def _local_names(definition: Definition) -> dict[str, Any]:
     return names
 
 
-def _calls(definition: Definition) -> Iterator[ast.Call]:
-    """The calls that the function itself makes, those of functions inside it left out."""
-    waiting: list[ast.AST] = list(definition.body)
-    while waiting:
-        node = waiting.pop(0)
-        if isinstance(node, ast.Call):
-            yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            waiting.extend(ast.iter_child_nodes(node))
-
-
 def _value(node: ast.expr, names: dict[str, Any]) -> Any:
     """What a dotted name stands for, through modules and classes alone: no code runs to find it."""
     if isinstance(node, ast.Name):
@@ -126,6 +119,6 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
 
 
 def _hands_on(call: ast.Call, own: list[str]) -> bool:
-    """Whether the call's arguments include everything that the function was given, as it was given."""
+    """Whether the call's arguments include everything that the function had to be given, as it was given."""
     given = [a.value if isinstance(a, ast.Starred) else a for a in call.args] + [k.value for k in call.keywords]
     return set(own) <= {a.id for a in given if isinstance(a, ast.Name)}

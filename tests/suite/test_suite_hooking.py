@@ -1,0 +1,144 @@
+"""What the checks of hooks tell from a hook's source, and what they leave alone because it cannot be told."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+import types
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+import pytest
+
+from sglang_conformance.suite import expect
+from sglang_conformance.suite.aids.lacking import raised_in_sglang
+from sglang_conformance.suite.hooking import conduct
+from sglang_conformance.suite.hooking.plugin import Registration
+from sglang_conformance.suite.hooking.source import certain_calls, function_of, own_nodes, text_of
+
+
+def always(x: Any) -> Any:
+    with x:
+        a()
+        try:
+            b()
+        finally:
+            c()
+    assert d()
+    return e(f() if g() else h()) or i()
+
+
+def sometimes(x: Any) -> Any:
+    if a():
+        return b()
+    return c()
+
+
+def in_loops(x: Any) -> Any:
+    for _ in a():
+        b()
+    [c() for _ in x]
+    lambda: d()
+    try:
+        e()
+    except ValueError:
+        f()
+    return g()
+
+
+def lazily(x: Any) -> Any:
+    yield a()
+
+
+async def a_coroutine(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+stand_in: Any = always
+a = b = c = d = e = f = g = h = i = stand_in
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), [(always, "abcdeg"), (sometimes, "a"), (in_loops, "ag"), (lazily, "")]
+)
+def test_calls_are_certain_where_no_condition_stands_before_them(function: Any, expected: str) -> None:
+    text = text_of(function)
+    assert text is not None
+    assert sorted(ast.unparse(call.func) for call in certain_calls(text)) == sorted(expected)
+
+
+def test_text_of_what_cannot_be_read_is_none() -> None:
+    made: dict[str, Any] = {}
+    exec(compile("def always(x): return always(x)", __file__, "exec"), made)
+    elsewhere: dict[str, Any] = {}
+    exec("def always(x): return always(x)", elsewhere)
+    functions: list[Any] = [made["always"], elsewhere["always"], lambda x: x]
+    texts = [text_of(function) for function in functions]
+    assert texts == [None, None, None]
+    assert function_of(print) == (None, 0)
+
+
+def test_insides_of_inner_functions_are_not_the_functions_own() -> None:
+    tree = ast.parse("def f():\n    def g():\n        return 1\n    return 2").body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    assert [ast.unparse(n) for n in own_nodes(tree.body) if isinstance(n, ast.Return)] == ["return 2"]
+
+
+@pytest.fixture
+def target(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], str]:
+    """Puts a function into a module to hook; returns its path."""
+    module = types.ModuleType("hooking_targets")
+    module.__spec__ = ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def put(name: str, function: Any) -> str:
+        setattr(module, name, function)
+        return f"{module.__name__}.{name}"
+
+    return put
+
+
+def awaitable() -> Any:
+    return asyncio.sleep(0)
+
+
+def declared_awaitable() -> asyncio.Future[int]:
+    return asyncio.Future()
+
+
+def returns_nothing() -> Any:
+    print()
+
+
+returns_nothing.__annotations__.clear()
+awaitable.__annotations__.clear()
+
+
+@pytest.mark.parametrize("function", [a_coroutine, awaitable, declared_awaitable])
+@pytest.mark.parametrize("kind", ["AFTER", "AROUND", "REPLACE"])
+def test_coroutine_may_hook_what_may_be_awaited(target: Callable[[str, Any], str], function: Any, kind: str) -> None:
+    conduct.need_awaited([Registration(target("f", function), kind, a_coroutine)])
+
+
+@pytest.mark.parametrize("kind", ["BEFORE", "AFTER", "AROUND", "REPLACE"])
+def test_coroutine_is_wrong_on_an_ordinary_function(target: Callable[[str, Any], str], kind: str) -> None:
+    with pytest.raises(expect.Violation, match="ordinary function"):
+        conduct.need_awaited([Registration(target("f", returns_nothing), kind, a_coroutine)])
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        ("sglang.srt.configs", "transformers", True),
+        ("sglang.srt.configs", "sglang.srt.gone", False),
+        ("acme.hooks", "transformers", False),
+    ],
+)
+def test_import_lacks_a_package_where_sglangs_own_module_asked_for_it(module: str, name: str, expected: bool) -> None:
+    names: dict[str, Any] = {"__name__": module}
+    exec(f"def load():\n    raise ModuleNotFoundError('none', name={name!r})", names)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        names["load"]()
+    assert raised_in_sglang(caught.value) is expected
