@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_conformance.oracles import layouts as oracle
-from sglang_reference._layouts import Layout, Sizes, groups_along, layouts
+from sglang_reference._layouts import Layout, Sizes, layouts
 
 
 def groups(sizes: Sizes) -> dict[str, list[list[int]]]:
@@ -149,16 +148,3 @@ def test_subdivisions_stay_within_tensor_groups(sizes: Sizes) -> None:
 def test_any_scale(sizes: Sizes) -> None:
     plain = {name: size for name, size in vars(sizes).items() if size is not None}
     assert groups(sizes) == oracle.expected(plain, sizes.world)
-
-
-def test_time_is_linear_in_the_ranks() -> None:
-    def seconds(world: int) -> float:
-        axes = {"pp": world // 1024, "dp": 4, "cp": 4, "tp": 64}
-        best = 1e9
-        for _ in range(3):
-            started = time.perf_counter()
-            groups_along(axes, ("cp",))
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    assert seconds(1 << 18) < 40 * seconds(1 << 14)  # sixteen times the ranks; quadratic would be 256 times
