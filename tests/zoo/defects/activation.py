@@ -128,4 +128,15 @@ DEFECTS = (
     ),
     Defect("class-patches-torch", "ACT-018", _on_class("torch.cuda.is_available = lambda: True")),
     Defect("construction-patches-torch", "ACT-018", _on_construction("torch.cuda.is_available = lambda: True")),
+    Defect(
+        "activate-answers-with-a-line-end",
+        "ACT-003",
+        (
+            Edit(
+                "__init__.py",
+                '    return "acme.platform.AcmePlatform"\n',
+                '    return "acme.platform.AcmePlatform\\n"\n',
+            ),
+        ),
+    ),
 )
