@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,19 @@ def sglang_tree(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def wheel() -> Callable[[str], Path]:
+    """The released wheel of a release, in the folder that SGLANG_CONFORMANCE_WHEELS names; skips where it is not."""
+
+    def found(release: str) -> Path:
+        folder = os.environ.get("SGLANG_CONFORMANCE_WHEELS")
+        if not folder:
+            pytest.skip("SGLANG_CONFORMANCE_WHEELS names no folder with SGLang wheels")
+        wheels = sorted(Path(folder).glob(f"sglang-{release}-*.whl"))
+        if not wheels:
+            pytest.skip(f"{folder} holds no wheel of SGLang {release}")
+        return wheels[0]
+
+    return found

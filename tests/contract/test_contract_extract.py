@@ -250,14 +250,8 @@ def test_an_unreadable_folder_is_refused(sglang_tree: Write, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("release", tables.releases())
-def test_the_bundled_table_is_what_the_released_wheel_says(release: str) -> None:
-    folder = os.environ.get("SGLANG_CONFORMANCE_WHEELS")
-    if not folder:
-        pytest.skip("SGLANG_CONFORMANCE_WHEELS names no folder with SGLang wheels")
-    wheels = sorted(Path(folder).glob(f"sglang-{release}-*.whl"))
-    if not wheels:
-        pytest.skip(f"{folder} holds no wheel of SGLang {release}")
-    assert tables.dump(extract(wheels[0])) == tables.path(release).read_text()
+def test_the_bundled_table_is_what_the_released_wheel_says(release: str, wheel: Callable[[str], Path]) -> None:
+    assert tables.dump(extract(wheel(release))) == tables.path(release).read_text()
 
 
 def test_the_bundled_table_is_what_the_installed_package_says() -> None:

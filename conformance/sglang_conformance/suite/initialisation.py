@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from typing import Any
 
 from hypothesis import given
@@ -214,10 +213,9 @@ def test_init_backend_sets_no_variable_of_sglangs(platform: Any, subject: Subjec
     before = observe()
     answer = expect.ask(platform, "init_backend")
     changed = changes(before, observe()).environment
-    vendors = _words(f"{subject.name} {subject.distribution} {platform.device_name}") - _words(
-        "sglang srt plugin platform"
-    )
-    others = {n: pair[1] for n, pair in changed.items() if n.startswith("SGLANG_") and not _words(n) & vendors}
+    vendors = steps.words(f"{subject.name} {subject.distribution} {platform.device_name}")
+    vendors -= steps.words("sglang srt plugin platform")
+    others = {n: pair[1] for n, pair in changed.items() if n.startswith("SGLANG_") and not steps.words(n) & vendors}
     expect.equal(others, {}, call=f"{answer.call}; SGLang's variables that it changed", where=answer.where)
 
 
@@ -225,10 +223,6 @@ def _keeps_current(platform: Any, device: Any, answer: expect.Answer) -> None:
     if device.type != "cpu":
         current = expect.attempt(f"torch.{device.type}.current_device()", worker.module_of(platform).current_device)
         expect.equal(current, device.index, call=f"{current.call} after {answer.call}", where=answer.where)
-
-
-def _words(text: str) -> set[str]:
-    return {word for word in re.split(r"[^A-Z0-9]+", text.upper()) if word}
 
 
 def _keeps_what_it_computes(platform: Any, shape: models.Shape) -> None:

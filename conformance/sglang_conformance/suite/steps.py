@@ -206,8 +206,12 @@ def is_shared(variable: str, subject: Subject, contract: Contract) -> bool:
 
 def _own_words(subject: Subject) -> set[str]:
     """The words that name the vendor."""
-    words = re.split(r"[^A-Z0-9]+", f"{subject.name} {subject.distribution}".upper())
-    return {word for word in words if word} - _COMMON_WORDS
+    return words(f"{subject.name} {subject.distribution}") - _COMMON_WORDS
+
+
+def words(text: str) -> set[str]:
+    """The words of a name, as the names of variables spell them."""
+    return {word for word in re.split(r"[^A-Z0-9]+", text.upper()) if word}
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
