@@ -2,7 +2,7 @@
 
 :func:`install` makes the reference importable under SGLang's own names, following the contract table of one release;
 :func:`uninstall` takes it away again, and :func:`precompile` spares processes forked later some time. Covered are the
-environment, plugins, platforms and choice of backend of ``sglang.srt``; anything else raises :class:`NotCovered`.
+environment, plugins, platforms and groups of ranks of ``sglang.srt``; anything else raises :class:`NotCovered`.
 """
 
 from __future__ import annotations

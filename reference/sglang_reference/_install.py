@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -24,8 +25,25 @@ _MODULES: Mapping[str, bool] = {
     "_contract": False,
     "_detection": False,
     "_members": False,
+    "_released": False,
     "distributed": True,
+    "distributed._accessors": False,
+    "distributed._devices": False,
+    "distributed._environment": False,
+    "distributed._gathers": False,
+    "distributed._group": False,
+    "distributed._model_parallel": False,
+    "distributed._objects": False,
+    "distributed._processes": False,
+    "distributed._reductions": False,
+    "distributed._registry": False,
+    "distributed._scopes": False,
+    "distributed._stateless": False,
+    "distributed._switches": False,
+    "distributed._tensor_dicts": False,
+    "distributed.communication_op": True,
     "distributed.parallel_state": True,
+    "distributed.utils": True,
     "environ": False,
     "platforms": False,
     "platforms.cpu": False,
@@ -34,9 +52,12 @@ _MODULES: Mapping[str, bool] = {
     "platforms.interface": False,
     "plugins": False,
     "plugins.hook_registry": False,
+    "runtime_context": True,
     "utils": True,
     "utils.common": True,
 }
+# Where not from the first: the release from which on SGLang has a module, and that from which on it is covered here.
+_SINCE: Mapping[str, tuple[str, str]] = {"runtime_context": ("0.5.14", "0.5.21")}
 _PLATFORMS = "sglang.srt.platforms"
 _PLUGINS = "sglang.srt.plugins"
 
@@ -133,7 +154,10 @@ class _Finder:
         built_in = parent == _PLATFORMS and last in _detection.DETECTORS
         if built_in and last not in self.table["detection"]:
             return None
-        if inner not in _MODULES:
+        exists, covered = (self._follows(release) for release in _SINCE.get(inner, ("0.0", "0.0")))
+        if not exists:
+            return None
+        if inner not in _MODULES or not covered:
             if closed and not built_in:
                 return None
             raise not_covered(fullname)
@@ -141,6 +165,11 @@ class _Finder:
         if file.is_dir():
             return self._spec(fullname, file / "__init__.py", package=True, partial=_MODULES[inner])
         return self._spec(fullname, file.with_suffix(".py"), package=False, partial=_MODULES[inner])
+
+    def _follows(self, release: str) -> bool:
+        """Whether the table's release is this one or a later one."""
+        present, other = ([int(part) for part in re.findall(r"\d+", text)] for text in (self.table["release"], release))
+        return present[:3] >= other
 
     def _spec(self, name: str, file: Path, *, package: bool, partial: bool) -> ModuleSpec | None:
         given: dict[str, Any] = {}
@@ -184,7 +213,8 @@ def _refusing_getattr(module: str) -> Callable[[str], Any]:
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         inner = f"{module}.{name}".removeprefix("sglang.").removeprefix("srt.")
-        if name.startswith("__") or name in ("srt", "version") or inner in _MODULES:
+        lacks = name in vars(sys.modules[module]).get("_ABSENT", ())  # this release of SGLang does not have it either
+        if lacks or name.startswith("__") or name in ("srt", "version") or inner in _MODULES:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
         raise not_covered(f"{module}.{name}")
 

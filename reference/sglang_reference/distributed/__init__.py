@@ -1,7 +1,11 @@
-"""``sglang.srt.distributed``: what of it the reference covers, which is the choice of a backend."""
+"""``sglang.srt.distributed``: the collectives, the groups and their arithmetic, as SGLang offers them together."""
 
 from __future__ import annotations
 
-from .parallel_state import get_default_distributed_backend
+from . import communication_op, parallel_state
+from . import utils as _utils
+from .communication_op import *  # noqa: F403
+from .parallel_state import *  # noqa: F403
+from .utils import *  # noqa: F403
 
-__all__ = ["get_default_distributed_backend"]
+_ABSENT = communication_op._ABSENT | parallel_state._ABSENT | parallel_state._NOT_OFFERED | _utils._ABSENT

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 DEVICES_VARIABLE = "SGLANG_SIM_DEVICES"
 MEMORY_VARIABLE = "SGLANG_SIM_MEMORY"
-DEFAULT_DEVICES = 2
+DEFAULT_DEVICES = 4
 DEFAULT_MEMORY = 8 << 30
 DEVICE_NAME = "Simulated accelerator"
 CAPABILITY = (1, 0)
@@ -25,7 +25,7 @@ class Hardware(NamedTuple):
 def detect(environ: Mapping[str, str] | None = None) -> Hardware:
     """Read the machine's devices from the environment, which stands in for a driver's query.
 
-    ``SGLANG_SIM_DEVICES`` is their number (2 when unset; 0 is a machine without any), ``SGLANG_SIM_MEMORY`` the
+    ``SGLANG_SIM_DEVICES`` is their number (4 when unset; 0 is a machine without any), ``SGLANG_SIM_MEMORY`` the
     bytes of each (8 GiB when unset). Raises RuntimeError where a value makes no sense: that is a broken driver.
     """
     env = os.environ if environ is None else environ
