@@ -169,3 +169,55 @@ def overlapping(rank: Rank, rounds: int) -> list[float]:
         if rank.number in dist.get_process_group_ranks(pair):
             dist.destroy_process_group(pair)
     return seen
+
+
+def surroundings(rank: Rank) -> dict[str, Any]:
+    """What a rank of a cluster finds of the launcher and of the secret, and its number on its host."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "TORCHELASTIC_RUN_ID", "SGLANG_CONFORMANCE_SECRET")
+    return {"local": rank.local, "found": [name for name in names if name in os.environ]}
+
+
+def host(rank: Rank) -> str:
+    import platform
+
+    return platform.node()
+
+
+def fails_in_set_up(rank: Rank) -> None:
+    raise ValueError("no such device")
+
+
+def warms(probe: Any, value: int) -> tuple[Any, int]:
+    """A job that makes a warm process."""
+    return {"made": value, "before": probe.state}, value
+
+
+def warms_badly(probe: Any) -> None:
+    raise OSError("no driver")
+
+
+def state(rank: Rank) -> Any:
+    return rank.state
+
+
+def prints_for_ever_on(rank: Rank, number: int) -> None:
+    while rank.number == number:
+        print("x" * 10_000)
+
+
+def hangs_everywhere(rank: Rank) -> None:
+    time.sleep(600)
+
+
+def tells_or_raises(probe: Any, value: Any) -> Any:
+    """A job in a probe."""
+    if value is None:
+        raise ValueError("no value")
+    return [probe.state, value]
+
+
+def ends_after_it_has_answered_on(rank: Rank, number: int) -> None:
+    if rank.number == number:
+        threading.Timer(0.1, os._exit, (3,)).start()
+    else:
+        time.sleep(0.4)

@@ -146,31 +146,19 @@ def test_many_calls_in_many_groups_agree() -> None:
 
 def test_more_groups_than_there_is_room_for_go_unwatched(two: Meeting) -> None:
     def body(board: Board, rank: int) -> None:
-        for number in range(128):
+        for number in range(1024):
             enter("sum", group=f"g{number}")(board, rank)
         enter(f"of rank {rank}", group="one too many")(board, rank)
 
     assert two.all(body) == ["", ""]
 
 
-def test_forgotten_groups_leave_their_room(two: Meeting) -> None:
-    meet = threading.Barrier(2)
-
-    def body(board: Board, rank: int) -> None:
-        for _ in range(3):
-            for number in range(128):
-                enter("sum", group=f"g{number}")(board, rank)
-            meet.wait(20)
-            board.forget()
-            meet.wait(20)
-        enter(f"of rank {rank}")(board, rank)
-
-    assert all("this rank comes to call 1" in raised for raised in two.all(body))
-
-
 def test_controller_sees_where_each_rank_is(two: Meeting) -> None:
     one, controller = two.boards[0], two.controller
     assert controller.latest(0) is None
+    assert controller.part(0) == 0
+    one.reach(3)
+    assert controller.part(0) == 3
     with one.entering("alone", (0,), "sum", "sum", 1):
         assert controller.latest(0) == Call(1, "sum", INSIDE)
     assert controller.latest(0) == Call(1, "sum", OUTSIDE)
@@ -180,6 +168,7 @@ def test_controller_sees_where_each_rank_is(two: Meeting) -> None:
     assert str(controller.latest(0)) == "waits to enter call 1, max"
     one.begin(2)
     assert controller.latest(0) is None
+    assert controller.part(0) == 0
     with pytest.raises(ValueError, match="makes no calls"):
         controller.begin(1)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FailureKind = Literal["raised", "exited", "killed", "hung", "stopped"]
+FailureKind = Literal["raised", "exited", "killed", "hung", "stopped", "lost"]
 GONE = "the warm process is gone; the code it ran may have killed it"
 _KEPT_OUTPUT = 32 << 10
 
@@ -23,7 +23,7 @@ class ZygoteError(RuntimeError):
 class Failure:
     """How a job failed: it raised, its process exited or was killed, or it was still running at its deadline.
 
-    A rank may also have been stopped, because another one had failed.
+    A rank may also have been stopped, because another one had failed, or be lost with its machine.
 
     ``type`` and ``message`` say what was raised (or, in words, how the process ended); ``frames`` are the traceback's
     (file, line, function), outermost first; ``finding`` is what a check attached to the exception, or None.

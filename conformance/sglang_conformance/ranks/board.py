@@ -23,11 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # Counted in words of eight bytes, which are read and written whole.
-_BEGUN, _FINISHED, _STAGE, _LATEST = range(4)  # the head: numbers of checks, a stage, where the latest call stands
+_BEGUN, _FINISHED, _STAGE, _LATEST, _PART = range(5)  # the head: checks, a stage, where the latest call stands, a part
 _GROUP, _AGREEMENT, _NUMBER, _LENGTH, _TEXT = range(5)  # an entry; its text fills the rest
 _HEAD_WORDS = 8
 _ENTRY_WORDS = 32
-_GROUPS = 128
+_GROUPS = 1024  # a page that is never written takes no memory
 _ROW_WORDS = _HEAD_WORDS + 2 * _GROUPS * _ENTRY_WORDS
 _TEXT_BYTES = 8 * (_ENTRY_WORDS - _TEXT)
 _YIELDS = 200
@@ -84,7 +84,16 @@ class Board:
         head = self._head(self._own)
         self._words[head + _LATEST] = 0
         self._words[head + _STAGE] = OUTSIDE
+        self._words[head + _PART] = 0
         self._words[head + _BEGUN] = check
+
+    def reach(self, part: int) -> None:
+        """Say which part of its check this rank has come to, counted from 0."""
+        self._words[self._head(self._own) + _PART] = part
+
+    def part(self, rank: int) -> int:
+        """Which part of its check a rank came to last."""
+        return self._words[self._head(rank) + _PART]
 
     def finish(self) -> None:
         """Say that this rank is done with its check, so that nobody waits for it any more."""
@@ -115,13 +124,6 @@ class Board:
     def bury(self, rank: int) -> None:
         """Say, for a rank whose process has ended, that it is done for good; the controller's to say."""
         self._words[self._head(rank) + _FINISHED] = _NEVER
-
-    def forget(self) -> None:
-        """Forget every group: all ranks have left them, and may make others of the same names."""
-        for known in (self._slots, self._numbers, self._found):
-            known.clear()
-        start = 8 * (self._head(self._own) + _HEAD_WORDS)
-        self._bytes[start : start + 8 * (_ROW_WORDS - _HEAD_WORDS)] = bytes(8 * (_ROW_WORDS - _HEAD_WORDS))
 
     def latest(self, rank: int) -> Call | None:
         """What a rank said last in the check that it is in, or was in; None where it said nothing."""

@@ -44,23 +44,32 @@ _KINDS: Mapping[str, _Kind] = {
     "all_to_all_single": _Kind("output", "dtype"),
     "barrier": _Kind(),
 }
+_DESTROY = "destroy_process_group"
 _PAIRWISE = ("send", "recv", "isend", "irecv")
 
 
-def watch(board: Board, rank: Rank) -> None:
-    """From now on, what this process calls of torch.distributed is said on the board; for the process's whole life."""
+def watch(board: Board, rank: Rank, *, alone: bool = False) -> None:
+    """From now on, what this process calls of torch.distributed is said on the board; for the process's whole life.
+
+    ``alone``: its peers say nothing on this board, and are not waited for.
+    """
     import torch.distributed as public
     from torch.distributed import distributed_c10d as home
 
     for name in (*_KINDS, *_PAIRWISE):
         original = getattr(home, name)
-        watched = _pairwise(original, rank) if name in _PAIRWISE else _watched(original, _KINDS[name], board, rank)
+        watched = (
+            _pairwise(original, rank) if name in _PAIRWISE else _watched(original, _KINDS[name], board, rank, alone)
+        )
         for module in (home, public):
             if getattr(module, name, None) is original:
                 setattr(module, name, watched)
+    destroying = _destroying(getattr(home, _DESTROY), rank)
+    for module in (home, public):
+        setattr(module, _DESTROY, destroying)
 
 
-def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank) -> Callable[..., Any]:
+def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank, alone: bool) -> Callable[..., Any]:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -72,7 +81,9 @@ def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank
         name, members = group
         rank.counts[name] = rank.counts.get(name, 0) + 1
         text, agree = _told(original.__name__, kind, given)
-        with board.entering(name, members, f"{text} on group {name}", agree, rank.seconds):
+        known = f"{rank.generation}:{name}"
+        met = () if alone else members
+        with board.entering(known, met, f"{text} on group {name}", agree, rank.seconds):
             return original(*args, **kwargs)
 
     return call
@@ -85,6 +96,19 @@ def _pairwise(original: Callable[..., Any], rank: Rank) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         rank.counts[POINT_TO_POINT] = rank.counts.get(POINT_TO_POINT, 0) + 1
         return original(*args, **kwargs)
+
+    return call
+
+
+def _destroying(original: Callable[..., Any], rank: Rank) -> Callable[..., Any]:
+    """Once all groups are destroyed, torch gives their names again: those are other groups."""
+    from torch.distributed import distributed_c10d as home
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        original(*args, **kwargs)
+        if not home.is_initialized():
+            rank.generation += 1
 
     return call
 

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..probes.client import Warm
-from .group import Group, Setup
+from .group import Group
+from .local import Here
+from .member import Starter
 from .report import GroupReport
+from .setup import Setup
 
 _MOST_CHECKS = 500
 
@@ -24,8 +27,9 @@ class Pool:
     alone.
     """
 
-    def __init__(self, warm: Warm, setup: Setup, *, most: int = 16) -> None:
-        self._warm = warm
+    def __init__(self, warm: Warm | Starter, setup: Setup, *, most: int = 16) -> None:
+        """``warm``: what the ranks are forked from, or whatever else starts them and is then the pool's to close."""
+        self._starter = Here(warm) if isinstance(warm, Warm) else warm
         self._setup = setup
         self._most = most
         self._groups: dict[int, list[Group]] = {}
@@ -59,6 +63,7 @@ class Pool:
         for size in list(self._groups):
             for group in list(self._groups[size]):
                 self._drop(group)
+        self._starter.close()
 
     def _take(self, size: int) -> Group:
         groups = self._groups.setdefault(size, [])
@@ -78,7 +83,7 @@ class Pool:
         return sum(s * len(groups) for s, groups in self._groups.items()) + size <= self._most
 
     def _make(self, size: int) -> None:
-        self._groups[size].append(Group(self._warm, size, self._setup))
+        self._groups[size].append(Group(self._starter, size, self._setup))
 
     def _drop(self, group: Group) -> None:
         self._groups[group.size].remove(group)

@@ -13,7 +13,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,15 @@ from .board import Board
 
 @dataclass
 class Rank:
-    """What a check is given: which rank of how many this is, and what the set-up made.
+    """What a check is given: which rank of how many this is, and the state that it stands on.
 
-    ``meeting`` is a name that the ranks of this group, and no others, share. ``seconds`` is the time that the present
-    check has. ``counts`` are the collective calls made so far, by group.
+    ``state`` is the warm process's, until the set-up makes its own of it.
+
+    ``local`` is its number among those of its machine, and so the device that is meant for it; of a group on one
+    machine it is ``number``. ``meeting`` is a name that the ranks of this group, and no others, share. ``seconds`` is
+    the time that the present check has. ``counts`` are the collective calls made so far, by group; ``generation`` tells
+    the groups of one name apart, which torch gives again once all groups were destroyed. ``reach`` is called with the
+    number of the part that the check has come to, where it has several: a failure then tells which.
     """
 
     number: int
@@ -35,6 +40,9 @@ class Rank:
     meeting: str = ""
     state: Any = None
     seconds: float = 0.0
+    local: int = 0
+    generation: int = 0
+    reach: Callable[[int], None] = lambda part: None
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -43,25 +51,29 @@ def live(
     number: int,
     size: int,
     meeting: str,
+    local: int,
     watched: bool,
+    alone: bool,
     setup: str,
     arguments: Mapping[str, Any],
     seconds: float,
 ) -> None:
     """The job of a rank's process: set up, say so, then run what it is sent until its controller goes away.
 
-    ``watched``: it says on the board what it is about to call, and waits there for its peers.
+    ``watched``: it says on the board what it is about to call, and waits there for its peers; but for nobody where it
+    is ``alone`` on its board, because its peers may be on other machines.
     """
     control = probe.control
     if control is None:
         raise ValueError("a rank needs a channel to its controller")
     board = Board(probe.descriptors[0], size, number)
-    rank = Rank(number, size, meeting)
+    rank = Rank(number, size, meeting, probe.state, local=local, reach=board.reach)
     if watched:
-        calls.watch(board, rank)
+        calls.watch(board, rank, alone=alone)
     board.begin(1)  # the set-up is the first
     rank.seconds = seconds
-    rank.state = _named(setup)(rank, **arguments) if setup else None
+    if setup:
+        rank.state = _named(setup)(rank, **arguments)
     board.finish()
     probe.progress("ready")
     before = _surroundings()
@@ -72,11 +84,11 @@ def live(
         _seed()
         answer = _run(rank, request["check"], request["arguments"])
         after = _surroundings()
-        answer |= {"id": request["id"], "counts": rank.counts, "changed": _changed(before, after)}
+        answer |= {"id": request["id"], "counts": rank.counts if watched else None, "changed": _changed(before, after)}
         before = after
         _flush()
-        board.finish()
         control.send(answer)
+        board.finish()  # after its answer is sent: a peer that fails for it must not be heard first
 
 
 def _run(rank: Rank, check: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,18 +5,24 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..probes.result import Failure, readable
+from .board import Disagreement
 
 
 @dataclass(frozen=True)
 class RankReport:
-    """One rank: its value or how it failed; ``output`` is what it printed, ``call`` what it said last on the board.
+    """One rank: its value or how it failed; ``output`` is what it printed, ``call`` what it said last on the
+    board, ``waits`` whether it waited there for the others.
 
-    ``order`` counts the failures of a group in the order in which they were seen: 0 for the first, and for no failure.
-    A rank that was still running when another one's failure ended the check has the kind ``stopped``.
+    ``order`` counts the failures of a group in the order in which they were seen: 0 for the first, and for no failure;
+    less for a rank that ended on another machine, which its peers may have noticed first.
+    ``part`` is the number of the part of the check that it had come to.
+    A rank that was still running when another one's failure ended the check has the kind ``stopped``;
+    one of another machine that is gone, with its agent or its host, ``lost``.
     """
 
     rank: int
@@ -24,7 +30,16 @@ class RankReport:
     failure: Failure | None = None
     output: str = ""
     call: str = ""
+    waits: bool = False
+    part: int = 0
     order: int = 0
+
+    @property
+    def follows(self) -> bool:
+        """Whether it failed, as far as can be told, only because another rank did."""
+        if self.failure is None or self.failure.kind in ("stopped", "hung"):
+            return self.failure is None or self.failure.kind == "stopped" or self.waits
+        return Disagreement.__name__ in (self.failure.type, *self.failure.bases)
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,8 @@ class GroupReport:
 
     @property
     def failures(self) -> tuple[RankReport, ...]:
-        """The ranks that failed, the first to fail first."""
-        return tuple(sorted((r for r in self.ranks if r.failure is not None), key=lambda r: r.order))
+        """The ranks that failed, the first to fail first; those that only followed another one after it."""
+        return tuple(sorted((r for r in self.ranks if r.failure is not None), key=lambda r: (r.follows, r.order)))
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -71,4 +86,11 @@ def _line(rank: RankReport) -> str:
     return f"rank {rank.rank} {_DID[failure.kind]}{what}{where}"
 
 
-_DID = {"raised": "raised ", "exited": "exited: ", "killed": "died: ", "hung": "hung: ", "stopped": "was stopped: "}
+_DID: Mapping[str, str] = {
+    "raised": "raised ",
+    "exited": "exited: ",
+    "killed": "died: ",
+    "hung": "hung: ",
+    "stopped": "was stopped: ",
+    "lost": "was lost: ",
+}

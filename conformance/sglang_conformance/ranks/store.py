@@ -1,4 +1,4 @@
-"""Where the ranks of a group meet: a key-value store in a process of its own, on a port of this machine.
+"""Where the ranks of a group meet: a key-value store in a process of its own, on one address of this machine.
 
 In none of the ranks, so that it outlives any of them; on a port that the system chooses, so that none is in the way.
 
@@ -7,6 +7,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -16,15 +17,18 @@ from ..probes.result import ZygoteError
 from ..probes.server import Probe
 
 _JOB = "sglang_conformance.ranks.store:keep"
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 class Keeper:
-    """The controller's hold on the store. Whoever makes it closes it."""
+    """The controller's hold on the store, which listens on the address of ``host`` only. Whoever makes it closes it.
 
-    def __init__(self, warm: Warm, *, seconds: float = 30.0) -> None:
+    ``address`` is ``host:port``. Raises ZygoteError where the store could not be started.
+    """
+
+    def __init__(self, warm: Warm, *, host: str = LOOPBACK, seconds: float = 30.0) -> None:
         self._warm = warm
-        self._child: Child = warm.start(_JOB)
+        self._child: Child = warm.start(_JOB, {"host": host})
         try:
             received = self._child.results.receive(timeout=seconds)
         except ChannelError as error:
@@ -33,18 +37,21 @@ class Keeper:
         if "failure" in message:
             self.close()
             raise ZygoteError(f"the store in which ranks meet could not be started: {message['failure']['message']}")
-        self.address = f"{_HOST}:{message['progress']}"
+        self.address = f"{host}:{message['progress']}"
 
     def close(self) -> None:
         """End the store."""
         self._warm.end(self._child)
 
 
-def keep(probe: Probe) -> None:
+def keep(probe: Probe, host: str) -> None:
     """The job of the store's process: open it, tell its port, and keep it until the controller goes away."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    store = TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
+    # Left to itself, torch's store listens on every address of the machine (torch 2.13).
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
+    port = listener.getsockname()[1]
+    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     probe.progress(str(store.port))
     if probe.control is not None:
         probe.control.receive()
