@@ -18,6 +18,8 @@ from .subject import Subject, UnknownPlatform, find
 DEFAULT_CERTIFICATE = "conformance-report"
 DEFAULT_EXAMPLES = 50
 DEFAULT_DEADLINE = 30.0
+WORLD_SIZES = (2, 4)
+MOST_RANKS = 1024
 
 
 class OptionError(ValueError):
@@ -30,6 +32,8 @@ class Config:
 
     ``profiles`` None: all that the platform declares. ``deadline`` in seconds a probe. ``paths``: folders put on the
     probes' import path, for plugins that are not installed in this environment (the kit's own tests use it).
+    ``world_sizes`` None: each check's own sizes of groups, as far as the devices allow. ``ranks_at``: where ranks that
+    are started elsewhere come to, with the secret of ``secret_file``; None where they are started here.
     """
 
     subject: Subject
@@ -40,6 +44,9 @@ class Config:
     examples: int
     deadline: float
     paths: tuple[str, ...] = ()
+    world_sizes: tuple[int, ...] | None = None
+    ranks_at: str | None = None
+    secret_file: Path | None = None
 
 
 def resolve(
@@ -52,6 +59,9 @@ def resolve(
     certificate: str,
     examples: int | None,
     deadline: float | None,
+    world_size: str | None = None,
+    ranks_at: str | None = None,
+    secret_file: str | None = None,
     folder: Path,
 ) -> Config:
     """The run's configuration; relative paths are taken from ``folder``.
@@ -67,6 +77,8 @@ def resolve(
         raise OptionError(f"--examples={examples}: at least 1 is needed")
     if deadline is not None and not 0 < deadline < math.inf:
         raise OptionError(f"--deadline={deadline:g}: a number of seconds above 0 is needed")
+    if secret_file is not None and ranks_at is None:
+        raise OptionError("--secret-file is for ranks that are started elsewhere; say where they come to: --ranks-at")
     return Config(
         subject=subject,
         host=host,
@@ -75,7 +87,19 @@ def resolve(
         certificate=folder / certificate,
         examples=examples or DEFAULT_EXAMPLES,
         deadline=deadline or DEFAULT_DEADLINE,
+        world_sizes=_world_sizes(world_size),
+        ranks_at=ranks_at,
+        secret_file=folder / secret_file if secret_file else None,
     )
+
+
+def _world_sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or not all(name.isascii() and name.isdigit() and 0 < int(name) <= MOST_RANKS for name in names):
+        raise OptionError(f"--world-size={text}: numbers of ranks from 1 to {MOST_RANKS} are needed, as in 2,4")
+    return tuple(sorted({int(name) for name in names}))
 
 
 def _profiles(text: str | None) -> tuple[str, ...] | None:

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .certificate.model import Observation, Outcome
 from .certificate.text import failure_text
-from .config import Config
+from .config import DEFAULT_EXAMPLES, Config
 from .requirements.loader import Catalogue
 from .requirements.model import PROFILES, Requirement
 from .session import Session
 from .suite.declare import Check
 
+if TYPE_CHECKING:
+    from .ranks.cluster import Cluster
+
 
 class Judge:
     """What the run's items ask: which checks apply, and what came of one."""
 
-    def __init__(self, config: Config, address: str, catalogue: Catalogue) -> None:
+    def __init__(
+        self, config: Config, address: str, catalogue: Catalogue, *, workers: int = 1, cluster: Cluster | None = None
+    ) -> None:
         self.config = config
         self.catalogue = catalogue
-        self.session = Session(config, catalogue, address)
+        self._cluster = cluster
+        self.session = Session(config, catalogue, address, workers=workers, cluster=cluster)
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:
@@ -83,7 +89,15 @@ class Judge:
         parts = ["pytest", f"--platform={self.config.subject.name}", f"--sglang={self.config.host.kind}"]
         if self.config.host.kind == "reference":
             parts.append(f"--contract={self.config.host.release}")
+        if self.config.world_sizes is not None:
+            parts.append(f"--world-size={','.join(map(str, self.config.world_sizes))}")
+        if self.config.examples != DEFAULT_EXAMPLES:
+            parts.append(f"--examples={self.config.examples}")
         return " ".join([*parts, "-k", requirement.id])
+
+    def cluster(self) -> list[dict[str, Any]]:
+        """Where each rank was that came from elsewhere, as plain data; nothing where all were of this machine."""
+        return [place.to_json() for place in self._cluster.places] if self._cluster is not None else []
 
     def facts(self) -> dict[str, Any]:
         """What was learnt of the platform, as plain data: travels from a worker to the controller."""

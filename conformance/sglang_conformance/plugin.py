@@ -75,4 +75,11 @@ def _add_options(parser: pytest.Parser) -> None:
         help="the folder for junit.xml and certificate.json (default: conformance-report)",
     )
     add("--examples", metavar="N", type=int, help="hypothesis examples a property (default: 50)")
+    add(
+        "--world-size",
+        metavar="N[,N]",
+        help="sizes of the groups of ranks (default: 2 and 4, or what the devices allow)",
+    )
+    add("--ranks-at", metavar="HOST:PORT", help="wait here for ranks that are started elsewhere (torchrun, srun, ...)")
+    add("--secret-file", metavar="FILE", help="the secret shared with them (default: SGLANG_CONFORMANCE_SECRET)")
     add("--deadline", metavar="SECONDS", type=float, help="how long vendor code may take at a time (default: 30)")

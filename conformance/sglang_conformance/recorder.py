@@ -22,7 +22,7 @@ from .certificate.summary import summary
 from .certificate.text import Line
 from .certificate.verdict import certify, exit_status
 from .certificate.waivers import Waivers
-from .config import DEFAULT_EXAMPLES, Config
+from .config import DEFAULT_EXAMPLES, WORLD_SIZES, Config
 from .digest import kit_digest
 from .judge import Judge
 from .subject import digest
@@ -78,9 +78,10 @@ class Recorder:
         """One line: who is judged, inside what."""
         config = self._judge.config
         kind = "built into SGLang" if config.subject.in_tree else config.subject.distribution
+        ranks = f", ranks come to {config.ranks_at}" if config.ranks_at is not None else ""
         return (
             f"sglang-conformance {__version__}: platform {config.subject.name} ({kind}), "
-            f"{config.host.kind} host, contract {config.host.release}"
+            f"{config.host.kind} host, contract {config.host.release}{ranks}"
         )
 
     @pytest.hookimpl(tryfirst=True)
@@ -182,7 +183,7 @@ class Recorder:
                 in_tree=config.subject.in_tree,
             ),
             profiles=profiles,
-            environment=environment(config, facts),
+            environment={**environment(config, facts), "cluster": self._judge.cluster()},
             reasons=tuple(self._reasons(profiles)),
         )
 
@@ -198,6 +199,9 @@ class Recorder:
         config = self._judge.config
         if config.examples < DEFAULT_EXAMPLES:
             yield f"--examples={config.examples} is fewer than the {DEFAULT_EXAMPLES} of a certification"
+        if config.world_sizes is not None and not set(WORLD_SIZES) <= set(config.world_sizes):
+            asked, needed = (",".join(map(str, sizes)) for sizes in (config.world_sizes, WORLD_SIZES))
+            yield f"--world-size={asked} leaves out sizes of a certification, {needed}"
 
     def _narrowed_by(self) -> str:
         option = self._config.option
@@ -221,7 +225,11 @@ def environment(config: Config, facts: Mapping[str, Any]) -> dict[str, Any]:
         "machine": machine.machine(),
         "packages": {name: version(name) for name in ("torch", "pytest", "hypothesis", "numpy")},
         "pytest_addopts": os.environ.get("PYTEST_ADDOPTS", ""),
-        "options": {"examples": config.examples, "deadline": config.deadline},
+        "options": {
+            "examples": config.examples,
+            "deadline": config.deadline,
+            "world_sizes": list(config.world_sizes) if config.world_sizes else None,
+        },
         "platform": dict(facts),
     }
 

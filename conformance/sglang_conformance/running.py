@@ -5,13 +5,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -23,6 +24,9 @@ from .probes import client
 from .recorder import ADDRESS, FACTS, Recorder
 from .requirements import loader
 from .session import preloaded
+
+if TYPE_CHECKING:
+    from .ranks.cluster import Cluster
 
 PART = "part"
 """Below the record's folder, where the record of a run goes that was asked for a part of the suite only."""
@@ -39,12 +43,13 @@ def wake(config: pytest.Config) -> None:
     try:
         options = _options(config)
         catalogue = loader.load()
+        cluster = _cluster(config, options)
         known = _prepare(config, options, catalogue) if worker is None else None
     except (OptionError, folder.FolderError, waivers.WaiverError, loader.CatalogueError) as error:
         raise pytest.UsageError(str(error)) from error
     address = worker[ADDRESS] if worker else _start(config, options)
     _take_over_arguments(config)
-    judge = Judge(options, address, catalogue)
+    judge = Judge(options, address, catalogue, workers=worker["workercount"] if worker else 1, cluster=cluster)
     config.add_cleanup(judge.close)
     config.stash[collection.JUDGE] = judge
     config.pluginmanager.register(Collection(), "sglang_conformance_collection")
@@ -87,6 +92,26 @@ def _start(config: pytest.Config, options: Config) -> str:
     return zygote.address
 
 
+def _cluster(config: pytest.Config, options: Config) -> Cluster | None:
+    """Listen for the ranks that are started elsewhere; the secret is then no longer in the environment.
+
+    Raises OptionError where that cannot be done.
+    """
+    if options.ranks_at is None or config.option.collectonly:
+        return None
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        raise OptionError("--ranks-at goes with one pytest process; leave out -n")
+    from .ranks.cluster import Cluster, ClusterError
+    from .ranks.secret import SecretError, take_secret
+
+    try:
+        cluster = Cluster(options.ranks_at, take_secret(options.secret_file, os.environ))
+    except (ClusterError, SecretError) as error:
+        raise OptionError(str(error)) from error
+    config.add_cleanup(cluster.close)
+    return cluster
+
+
 def _options(config: pytest.Config) -> Config:
     get = config.getoption
     options = resolve(
@@ -98,6 +123,9 @@ def _options(config: pytest.Config) -> Config:
         certificate=get("--certificate"),
         examples=get("--examples"),
         deadline=get("--deadline"),
+        world_size=get("--world-size"),
+        ranks_at=get("--ranks-at"),
+        secret_file=get("--secret-file"),
         folder=config.invocation_params.dir,
     )
     return replace(options, certificate=options.certificate / PART) if _asks_for_a_part(config) else options

@@ -5,21 +5,26 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .blame import is_vendor, stack_in, vendor_line
 from .certificate.model import Finding, Observation
-from .config import Config
+from .config import WORLD_SIZES, Config
+from .grounds import Ground, ThisMachine, of_cluster
 from .hosts.story import Story, read
 from .probes import client
 from .probes.client import Warm
 from .probes.result import Failure, Result, ZygoteError, readable
 from .probes.world import World
+from .ranked import RankedChecks
+from .ranked_result import found
+from .ranks.stage import ClusterError
 from .requirements.loader import Catalogue
 from .subject import reference_world
 from .suite import execute
@@ -27,7 +32,11 @@ from .suite.areas import AREAS, module_name
 from .suite.declare import Check, parameters
 from .suite.expect import Violation
 
+if TYPE_CHECKING:
+    from .ranks.cluster import Cluster
+
 _JOBS = "sglang_conformance.suite.execute"
+_MEMBER = "sglang_conformance.suite.member"
 _STORY = "sglang_conformance.hosts.story:tell"
 
 
@@ -44,9 +53,12 @@ def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
 class Stages:
     """The warm processes of one world: the host entered; the platform resolved in it. Made when first needed."""
 
-    def __init__(self, zygote: Warm, config: Config, world: World) -> None:
+    def __init__(self, zygote: Warm, config: Config, world: World, *, workers: int, cluster: Cluster | None) -> None:
         self._zygote = zygote
+        self._cluster = cluster
+        self._no_cluster = ""
         self._config = config
+        self._workers = workers
         self._world = replace(world, paths=config.paths)
         self._entering = {
             "kind": config.host.kind,
@@ -71,6 +83,43 @@ class Stages:
         platform, _ = self.platform
         return platform is not None and platform.threads == 1 and not platform.run(f"{_JOBS}:forks_badly").value
 
+    @cached_property
+    def _devices(self) -> Result:
+        """How many devices there are for ranks, or why they could not be counted."""
+        platform, result = self.platform
+        if platform is None:
+            return result
+        job, deadline = f"{_MEMBER}:devices", self._config.deadline
+        if self.survives_fork:
+            return platform.run(job, deadline=deadline)
+        return self._zygote.run(job, {"entering": self._entering}, world=self._world, deadline=3 * deadline)
+
+    @cached_property
+    def ranks(self) -> RankedChecks:
+        """The checks on ranks; the devices could be counted."""
+        config, ground = self._config, self._ground()
+        sizes = config.world_sizes
+        if self._cluster is not None and sizes is None:
+            sizes = tuple(sorted({size for size in (*WORLD_SIZES, self._cluster.size) if size <= self._cluster.size}))
+        return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline)
+
+    def _ground(self) -> Ground:
+        platform, _ = self.platform
+        if platform is None:
+            raise ValueError("the platform could not be resolved")
+        if self._cluster is not None:
+            return of_cluster(self._cluster, self._zygote, self._entering, self._world, 2 * self._config.deadline)
+        devices = self._devices.value["count"]
+        if not self.survives_fork:
+            return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
+        ready, _ = platform.warm(f"{_MEMBER}:stand_ready", deadline=client.START_DEADLINE)
+        return ThisMachine(ready or platform, self._zygote, devices, self._workers)
+
+    def close(self) -> None:
+        """End the ranks; the warm processes end with the zygote."""
+        if "ranks" in vars(self):
+            self.ranks.close()
+
     def tell(self) -> Story:
         """The story of the plugin under test."""
         host, result = self.host
@@ -80,7 +129,9 @@ class Stages:
         return read(host.run(_STORY, arguments, world=self._world, deadline=2 * self._config.deadline))
 
     def run(self, check: Check) -> Result:
-        """Run a check's body in a probe of the stage that it needs, which must be there."""
+        """Run a check's body in a probe of the stage that it needs, which must be there, or on ranks."""
+        if check.place == "ranks":
+            return self._run_on_ranks(check)
         deadline = self._config.deadline + (client.START_DEADLINE if check.spawns else 0.0)
         body = {
             "module": check.module,
@@ -98,6 +149,18 @@ class Stages:
         alone = {"entering": self._entering, **body}
         return self._zygote.run(f"{_JOBS}:resolve_and_run", alone, world=self._world, deadline=3 * deadline)
 
+    def _run_on_ranks(self, check: Check) -> Result:
+        if self._cluster is None and (uncounted := self._devices.failure):
+            return found("blocked", f"no devices: {uncounted.message}")
+        if self._no_cluster:
+            return found("not-run", self._no_cluster)
+        try:
+            return self.ranks.run(check)
+        except ClusterError as error:
+            if "ranks" not in vars(self):
+                self._no_cluster = str(error)  # it is not waited for again
+            return found("not-run", str(error))
+
 
 def _failed_stage(place: str, result: Result) -> str:
     what = "the host could not be entered" if place == "host" else "the platform could not be resolved"
@@ -107,10 +170,14 @@ def _failed_stage(place: str, result: Result) -> str:
 class Session:
     """A run's warm processes and what was learnt from them. Belongs to one pytest process; close it at the end."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, address: str) -> None:
+    def __init__(
+        self, config: Config, catalogue: Catalogue, address: str, *, workers: int = 1, cluster: Cluster | None = None
+    ) -> None:
         self.config = config
         self._catalogue = catalogue
         self._address = address
+        self._workers = workers
+        self._cluster = cluster
 
     @cached_property
     def _zygote(self) -> Warm:
@@ -118,14 +185,17 @@ class Session:
 
     @cached_property
     def _stages(self) -> Stages:
-        return Stages(self._zygote, self.config, self.config.subject.world())
+        return self._stages_of(self.config, self.config.subject.world())
 
     @cached_property
     def _built_in(self) -> Stages | None:
         """The host's own CPU platform under the same checks, to tell whether a failure is the host's fault."""
         world = reference_world(self.config.subject, self.config.host.contract)
         own = replace(self.config.subject, name="cpu", in_tree=True, entry_points=(), siblings=(), requires=())
-        return Stages(self._zygote, replace(self.config, subject=own), world) if world else None
+        return self._stages_of(replace(self.config, subject=own), world) if world else None
+
+    def _stages_of(self, config: Config, world: World) -> Stages:
+        return Stages(self._zygote, config, world, workers=self._workers, cluster=self._cluster)
 
     @cached_property
     def story(self) -> Story:
@@ -160,11 +230,19 @@ class Session:
 
     def close(self) -> None:
         """Let the warm processes end."""
+        self._end_ranks()
         if "_zygote" in vars(self):
             self._zygote.close()
 
+    def _end_ranks(self) -> None:
+        for name in ("_stages", "_built_in"):
+            if (stages := vars(self).get(name)) is not None:
+                stages.close()
+
     def _renew(self) -> None:
         """Forget warm processes that are gone; the next check makes new ones."""
+        with contextlib.suppress(ZygoteError):
+            self._end_ranks()
         for name in ("_zygote", "_stages", "_built_in"):
             vars(self).pop(name, None)
 

@@ -24,6 +24,7 @@ def resolved(**changes: Any) -> Config:
         "certificate": "report",
         "examples": None,
         "deadline": None,
+        "world_size": None,
         "folder": FOLDER,
     }
     return config.resolve(**{**options, **changes})
@@ -53,6 +54,17 @@ def test_numbers_are_kept() -> None:
 def test_examples_below_one_are_refused(examples: int) -> None:
     with pytest.raises(OptionError, match=f"^--examples={examples}: at least 1 is needed$"):
         resolved(examples=examples)
+
+
+@pytest.mark.parametrize(("text", "sizes"), [("2", (2,)), ("4,2", (2, 4)), (" 8 , 8,1", (1, 8))])
+def test_sizes_of_groups_are_a_list_in_order(text: str, sizes: tuple[int, ...]) -> None:
+    assert resolved(world_size=text).world_sizes == sizes
+
+
+@pytest.mark.parametrize("text", ["", ",", "0", "-2", "two", "2;4", "2.0", "1025"])
+def test_sizes_that_are_no_numbers_of_ranks_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match=f"^--world-size={text}: numbers of ranks from 1 to 1024 are needed"):
+        resolved(world_size=text)
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, float("nan"), float("inf")])

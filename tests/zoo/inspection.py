@@ -35,6 +35,7 @@ def inspect(
     deadline: float = 10.0,
     suite: Sequence[Check] | None = None,
     host: str = "reference",
+    world_size: str | None = None,
 ) -> Certificate:
     """The certificate of a plugin installed in ``folder``, by the whole suite or some of its checks."""
     with pytest.MonkeyPatch.context() as patch:
@@ -48,6 +49,7 @@ def inspect(
             certificate="unused",
             examples=EXAMPLES,
             deadline=deadline,
+            world_size=world_size,
             folder=folder,
         )
     judge = Judge(replace(config, paths=(str(folder),)), address, catalogue())

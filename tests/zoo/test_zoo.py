@@ -57,6 +57,7 @@ def test_defect_is_caught_by_the_requirement_it_breaks(
         address,
         release=defect.release,
         deadline=defect.deadline,
+        world_size=defect.world_size,
         suite=checks_of(defect.requirement, *defect.also),
     )
     caught = failing(certificate)
@@ -99,6 +100,7 @@ def test_right_variant_is_not_blamed(variant: Variant, tmp_path: Path, address: 
         address,
         release=variant.release,
         deadline=variant.deadline,
+        world_size="2",
         suite=checks_of(*variant.requirements),
     )
     named = {*variant.requirements, *(name for r in variant.requirements for name in catalogue().dependencies(r))}

@@ -61,7 +61,7 @@ class Defect:
     """A deliberately wrong plugin, and the requirement that must catch it.
 
     ``also`` are further requirements that may rightly fail with it. ``release`` is the contract it is wrong under.
-    ``deadline`` is that of its probes, in seconds: short for those that hang.
+    ``deadline`` is that of its probes, in seconds: short for those that hang. ``world_size`` is that of its groups.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Defect:
     release: str = "0.5.23"
     environment: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 10.0
+    world_size: str = "2"
 
 
 @dataclass(frozen=True)

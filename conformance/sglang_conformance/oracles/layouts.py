@@ -36,6 +36,42 @@ def expected(sizes: Mapping[str, int], world: int) -> dict[str, list[list[int]]]
     return {kind: sorted(groups.values()) for kind, groups in found.items()}
 
 
+def members(sizes: Mapping[str, int], world: int, rank: int) -> dict[str, list[int]]:
+    """For each kind of group, the ranks of the one that a rank is in, ascending; linear in the ranks.
+
+    Besides those of :func:`expected` the kind ``world``, all ranks.
+    """
+    own = Place(rank // sizes["tp"], rank % sizes["tp"])
+    keys = _keys(sizes)
+    wanted = {kind: key(own) for kind, key in keys.items()}
+    found: dict[str, list[int]] = {kind: [] for kind in keys}
+    for other in range(world):
+        place = Place(other // sizes["tp"], other % sizes["tp"])
+        for kind, key in keys.items():
+            if key(place) == wanted[kind]:
+                found[kind].append(other)
+    return {"world": list(range(world)), **found}
+
+
+def sharing(sizes: Mapping[str, int]) -> dict[str, str]:
+    """The kinds for which SGLang makes no groups of their own, and the kind whose groups serve in their place.
+
+    Expert parallelism is left out: there are devices for which SGLang makes groups for it all the same.
+    """
+    shared = {}
+    if sizes["attn_cp"] == sizes["tp"]:
+        shared["attn_cp"] = "tp"
+    if sizes["attn_dp"] * sizes["attn_cp"] == 1:
+        shared["attention_tp"] = "tp"
+    if sizes["attn_cp"] > sizes["moe_dp"]:
+        shared["moe_dp"] = "attn_cp"
+    elif sizes["moe_dp"] == sizes["tp"]:
+        shared["moe_dp"] = "tp"
+    if sizes["moe_ep"] * sizes["moe_dp"] == 1:
+        shared["moe_tp"] = "tp"
+    return shared
+
+
 def _keys(sizes: Mapping[str, int]) -> dict[str, Callable[[Place], Key]]:
     """For each kind, what the ranks of one group have in common, and no two groups do."""
     attn_tp = sizes["tp"] // sizes["attn_dp"] // sizes["attn_cp"]

@@ -22,6 +22,16 @@ AREAS = (
     "initialisation",
     "hooks",
     "backend",
+    "groups",
+    "further_groups",
+    "layouts",
+    "lifetimes",
+    "collectives",
+    "gathers",
+    "exchanges",
+    "torch_collectives",
+    "torch_exchanges",
+    "collective_order",
 )
 
 

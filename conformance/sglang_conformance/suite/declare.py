@@ -6,8 +6,8 @@ A check is an ordinary function::
     @in_probe
     def test_free_memory_never_exceeds_total(platform): ...
 
-Its parameters are filled by name (:mod:`.given` for probes, :mod:`..session` for the controller), less those that
-hypothesis draws.
+Its parameters are filled by name (:mod:`.execute` for probes, :mod:`.member` for ranks, :mod:`..session` for the
+controller), less those that hypothesis draws.
 
 PYTEST_DONT_REWRITE
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-Place = Literal["controller", "host", "platform"]
+Place = Literal["controller", "host", "platform", "ranks"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ATTRIBUTE = "__conformance_check__"
@@ -28,8 +28,9 @@ ATTRIBUTE = "__conformance_check__"
 @dataclass(frozen=True)
 class Check:
     """A declared check. ``place``: the controller, which sees plain data only; a probe in which the host is imported
-    and nothing of the vendor's; or a probe in which the platform under test is resolved. ``spawns``: it starts a fresh
-    interpreter, and gets the time for that besides.
+    and nothing of the vendor's; a probe in which the platform under test is resolved; or every rank of a group.
+    ``spawns``: it starts a fresh interpreter, and gets the time for that besides. ``sizes`` are those of its groups,
+    ``joined`` says whether the host's groups are made beforehand.
     """
 
     module: str
@@ -37,6 +38,8 @@ class Check:
     place: Place
     requirements: tuple[str, ...] = ()
     spawns: bool = False
+    sizes: tuple[int, ...] = ()
+    joined: bool = False
     line: int = 0
 
     @property
@@ -80,6 +83,21 @@ def in_host(function: Function) -> Function:
 def in_probe(function: Function) -> Function:
     """Run the body in a probe in which the host has loaded the plugins and resolved the platform under test."""
     return _placed(function, "platform")
+
+
+def on_ranks(*sizes: int, joined: bool = True) -> Callable[[Function], Function]:
+    """Run the body on every rank of a group, for each of these sizes; it is given its ``member`` of the group.
+
+    ``joined``: the ranks have made the host's groups, with tensor parallelism over all of them. A property is drawn in
+    the controller, for all ranks alike, so what it draws is plain data: numbers, texts, lists, dicts.
+    """
+
+    def place(function: Function) -> Function:
+        _placed(function, "ranks")
+        setattr(function, ATTRIBUTE, replace(getattr(function, ATTRIBUTE), sizes=sizes, joined=joined))
+        return function
+
+    return place
 
 
 def _placed(function: Function, place: Place) -> Function:

@@ -125,22 +125,21 @@ def _violation_in(error: BaseException) -> Violation | None:
 def _run(stage: Stage, module: str, name: str, examples: int, deadline: float) -> dict[str, Any]:
     body = getattr(importlib.import_module(module), name)
     if hasattr(body, "hypothesis"):
-        body = _drawn(body, examples)
+        body = drawing(examples)(body)
     return call(body, {**vars(stage), "deadline": deadline})
 
 
-def _drawn(body: Callable[..., Any], examples: int) -> Callable[..., Any]:
-    """The property with the run's settings: the same examples each time, so that two certificates can be compared."""
+def drawing(examples: int, *, shrink: bool = True) -> Any:
+    """Hypothesis's settings for a run: the same examples each time, so that two certificates can be compared."""
     from hypothesis import HealthCheck, Phase, Verbosity, settings
 
-    chosen = settings(
+    return settings(
         max_examples=examples,
         derandomize=True,
         database=None,
         deadline=None,
         report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
-    return chosen(body)

@@ -1,0 +1,125 @@
+"""Where the ranks of a run stand: on this machine, or on the machines of a cluster.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .probes.client import START_DEADLINE, Warm
+from .probes.world import World
+from .ranks.pool import Pool
+from .ranks.setup import Job, Setup
+from .ranks.store import Keeper
+
+if TYPE_CHECKING:
+    from .ranks.cluster import Cluster
+    from .ranks.stage import Stage
+
+_MEMBER = "sglang_conformance.suite.member"
+_RESOLVE = "sglang_conformance.suite.execute:resolve_platform"
+_MIB_A_RANK = 256
+_MOST_RANKS = 16
+
+
+class Ground(Protocol):
+    """What ranks are made on. ``devices`` is how many there are for them, None where all share the CPU.
+
+    ``entering`` is what each rank needs to resolve the platform, None where that is done before it is forked.
+    """
+
+    @property
+    def devices(self) -> int | None:
+        """How many ranks can have a device of their own; None where they share the CPU."""
+
+    @property
+    def entering(self) -> Mapping[str, Any] | None:
+        """What each rank needs to resolve the platform; None where that was done before."""
+
+    def pool(self, setup: Setup) -> Pool:
+        """Groups of ranks made ready so; whoever asks for it closes it."""
+
+    def keeper(self) -> Keeper:
+        """The store in which they meet; whoever asks for it closes it."""
+
+    def close(self) -> None:
+        """Free what was taken to make ranks."""
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """Ranks forked from ``warm``, which has resolved the platform; or, with ``entering``, has nothing in it yet.
+
+    The store is the zygote's child: it holds nothing of the vendor's. ``workers`` processes share this machine.
+    """
+
+    warm: Warm
+    zygote: Warm
+    devices: int | None
+    workers: int = 1
+    entering: Mapping[str, Any] | None = None
+    world: World | None = None
+
+    def pool(self, setup: Setup) -> Pool:
+        """Groups of ranks of this machine, each with a spare while there is room."""
+        return Pool(self.warm, replace(setup, world=self.world), most=ranks_at_once(self.workers))
+
+    def keeper(self) -> Keeper:
+        """A store on loopback."""
+        return Keeper(self.zygote)
+
+    def close(self) -> None:
+        """Nothing: the warm processes are the session's."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Ranks on the agents of a cluster, forked from warm processes there."""
+
+    cluster: Cluster
+    stage: Stage
+    zygote: Warm
+    entering: Mapping[str, Any] | None = None
+    world: World | None = None
+
+    @property
+    def devices(self) -> int:
+        """One for each agent: that is what it was started for."""
+        return self.cluster.size
+
+    def pool(self, setup: Setup) -> Pool:
+        """Groups of ranks spread over the hosts, one group at a time."""
+        return self.stage.pool(replace(setup, world=self.world))
+
+    def keeper(self) -> Keeper:
+        """A store at the address of this machine by which the agents came."""
+        return Keeper(self.zygote, host=self.cluster.host)
+
+    def close(self) -> None:
+        """End the warm processes of the agents."""
+        self.stage.close()
+
+
+def of_cluster(cluster: Cluster, zygote: Warm, entering: Mapping[str, Any], world: World, seconds: float) -> Machines:
+    """Have every agent resolve the platform, for ranks to be forked from that; or each rank, where that is unsafe.
+
+    Raises ClusterError where agents are missing, or one could not do it.
+    """
+    cluster.wait(START_DEADLINE)
+    resolving = Job(_RESOLVE, entering, world, seconds)
+    stage = cluster.stage([resolving, Job(f"{_MEMBER}:stand_ready", seconds=START_DEADLINE)])
+    if all(threads == 1 for threads in stage.threads):
+        return Machines(cluster, stage, zygote)
+    stage.close()
+    return Machines(cluster, cluster.stage(), zygote, entering, world)
+
+
+def ranks_at_once(workers: int) -> int:
+    """How many ranks a process may have: its share of what memory holds here; a group and its spare at least."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        kibibytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    held = kibibytes // 1024 // _MIB_A_RANK
+    return max(4, min(_MOST_RANKS, held // max(1, workers)))

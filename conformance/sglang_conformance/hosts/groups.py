@@ -1,0 +1,191 @@
+"""The host's distributed set-up behind one face, whatever the release calls its sizes.
+
+Used in ranks, where the host is entered. Facts: SGLang 0.5.11 and 0.5.23, srt/distributed/parallel_state.py.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any
+
+# Our names of the sizes (the oracle's too): SGLang's parameters up to 0.5.20, its context's fields from 0.5.21.
+SIZES: Mapping[str, tuple[str, str]] = {
+    "tp": ("tensor_model_parallel_size", "tp_size"),
+    "pp": ("pipeline_model_parallel_size", "pp_size"),
+    "attn_dp": ("attention_data_parallel_size", "attn_dp_size"),
+    "attn_cp": ("attention_context_model_parallel_size", "attn_cp_size"),
+    "moe_ep": ("expert_model_parallel_size", "moe_ep_size"),
+    "moe_dp": ("moe_data_model_parallel_size", "moe_dp_size"),
+    "dcp": ("decode_context_parallel_size", "attn_dcp_size"),
+}
+
+ACCESSORS: Mapping[str, str] = {
+    "world": "get_world_group",
+    "tp": "get_tp_group",
+    "pp": "get_pp_group",
+    "attention_tp": "get_attn_tp_group",
+    "attn_cp": "get_attn_cp_group",
+    "moe_ep": "get_moe_ep_group",
+    "moe_dp": "get_moe_dp_group",
+    "moe_tp": "get_moe_tp_group",
+    "dcp": "get_dcp_group",
+}
+"""The function that gives the group of each kind, by the name that SGLang gives its groups."""
+
+NUMBERS: Mapping[str, tuple[str, str]] = {
+    "world": ("get_world_rank", "get_world_size"),
+    "tp": ("get_tensor_model_parallel_rank", "get_tensor_model_parallel_world_size"),
+    "pp": ("get_pipeline_model_parallel_rank", "get_pipeline_model_parallel_world_size"),
+    "attention_tp": ("get_attn_tensor_model_parallel_rank", "get_attn_tensor_model_parallel_world_size"),
+    "attn_cp": ("get_attn_context_model_parallel_rank", "get_attn_context_model_parallel_world_size"),
+    "moe_ep": ("get_moe_expert_parallel_rank", "get_moe_expert_parallel_world_size"),
+    "moe_dp": ("get_moe_data_parallel_rank", "get_moe_data_parallel_world_size"),
+    "moe_tp": ("get_moe_tensor_parallel_rank", "get_moe_tensor_parallel_world_size"),
+    "dcp": ("get_dcp_rank", "get_dcp_world_size"),
+}
+"""The functions that give a rank's place in its group of each kind, and the group's size."""
+
+
+_SAMPLER = "sglang.srt.layers.sampler"
+_BOOTSTRAP = "sglang.srt.distributed.bootstrap"
+_LATE = (_SAMPLER, "sglang.srt.layers.dp_attention", "sglang.srt.distributed.device_communicators.pynccl")
+
+
+def load() -> None:
+    """Import what the host's groups need, as far as it is here, so that no rank has to."""
+    state()
+    for name in _LATE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def state() -> Any:
+    """The host's module; its functions are looked up there at each call, as a hook may have replaced them."""
+    return importlib.import_module("sglang.srt.distributed.parallel_state")
+
+
+def join(*, rank: int, size: int, local_rank: int, method: str, backend: str, timeout: int | None) -> None:
+    """Make the world's group, as SGLang's worker does; ``timeout`` in seconds."""
+    state().init_distributed_environment(
+        world_size=size,
+        rank=rank,
+        local_rank=local_rank,
+        distributed_init_method=method,
+        backend=backend,
+        timeout=timeout,
+    )
+
+
+def lay_out(**sizes: int) -> None:
+    """Make the groups of these sizes (names: those of :data:`SIZES`); what is not given is 1.
+
+    Raises ValueError where this release has no such size.
+    """
+    with _sampler():
+        _initialize(**sizes)
+
+
+def _initialize(**sizes: int) -> None:
+    initialize = state().initialize_model_parallel
+    parameters = inspect.signature(initialize).parameters
+    if SIZES["tp"][0] in parameters:
+        unknown = [name for name, size in sizes.items() if size > 1 and SIZES[name][0] not in parameters]
+        if unknown:
+            raise ValueError(f"this release has no size for {', '.join(unknown)}")
+        initialize(**{SIZES[n][0]: size for n, size in sizes.items() if SIZES[n][0] in parameters})
+        return
+    context = importlib.import_module("sglang.srt.runtime_context").get_parallel()
+    whole = {**dict.fromkeys(SIZES, 1), **sizes}
+    attn_tp = whole["tp"] // (whole["attn_dp"] * whole["attn_cp"])
+    moe_tp = whole["tp"] // (whole["moe_ep"] * whole["moe_dp"])
+    fields = {SIZES[name][1]: size for name, size in whole.items()}
+    context.override_permanently(**fields, attn_tp_size=attn_tp, moe_tp_size=moe_tp, shared_experts_tp_size=None)
+    initialize()
+
+
+def _sampler() -> AbstractContextManager[None]:
+    """Let the groups be made without SGLang's sampler, where it is not imported: it may want packages not here.
+
+    initialize_model_parallel takes one switch from there (0.5.11 to 0.5.23), and nothing else of it.
+    """
+    switch = os.environ.get("SYNC_TOKEN_IDS_ACROSS_TP", "").lower() in ("1", "true")
+    return _in_place_of(_SAMPLER, SYNC_TOKEN_IDS_ACROSS_TP=switch)
+
+
+def _bootstrap() -> AbstractContextManager[None]:
+    """Let the groups be destroyed without SGLang's start-up, where it is not imported: it takes most of SGLang with it.
+
+    destroy_model_parallel lets it forget that it has made the groups (0.5.23); it has not, while it is not imported.
+    """
+    return _in_place_of(_BOOTSTRAP, reset_parallel_initialised=lambda: None)
+
+
+@contextlib.contextmanager
+def _in_place_of(name: str, **contents: Any) -> Iterator[None]:
+    """For a while, a module of that name that has no more than this; unless the module itself is imported."""
+    if name in sys.modules:
+        yield
+        return
+    instead = ModuleType(name)
+    vars(instead).update(contents)
+    sys.modules[name] = instead
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def group(kind: str) -> Any:
+    """The coordinator of one kind that this rank is in."""
+    return getattr(state(), ACCESSORS[kind])()
+
+
+def kinds(*, dcp: int = 1) -> tuple[str, ...]:
+    """The kinds of group that there are, in this release, with decode context parallelism of that size."""
+    there = state()
+    return tuple(kind for kind, name in ACCESSORS.items() if hasattr(there, name) and (kind != "dcp" or dcp > 1))
+
+
+def made(*, dcp: int = 1) -> dict[str, Any]:
+    """The coordinator of every kind that this rank has; one object may be of several kinds."""
+    return {kind: group(kind) for kind in kinds(dcp=dcp)}
+
+
+def are_laid_out() -> bool:
+    """Whether the host says that the groups are made."""
+    return bool(state().model_parallel_is_initialized())
+
+
+def add(ranks: Sequence[Sequence[int]], name: str, backend: str) -> Any:
+    """Make groups beside the host's own, each of these ranks; the coordinator of the one that this rank is in."""
+    local_rank = group("world").local_rank
+    members = [list(each) for each in ranks]
+    return state().init_model_parallel_group(members, local_rank, backend, group_name=name)
+
+
+def known_by(name: str) -> Any:
+    """The coordinator that the host finds by a unique name; None where there is none."""
+    reference = state()._groups.get(name)
+    return reference() if reference is not None else None
+
+
+def living() -> list[Any]:
+    """The coordinators in this process that hold a process group; what nobody refers to any more is not collected."""
+    found = [known_by(name) for name in list(state()._groups)]
+    return [each for each in found if each is not None and getattr(each, "device_group", None) is not None]
+
+
+def leave() -> None:
+    """Destroy every group."""
+    with _bootstrap():
+        state().destroy_model_parallel()
+    state().destroy_distributed_environment()

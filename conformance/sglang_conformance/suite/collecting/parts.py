@@ -1,0 +1,91 @@
+"""What every rank brings to one collective, and what follows from it; the numbers are the oracle's.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...oracles.collectives import Array
+    from ..member import Member
+
+MOVE = "move"
+_SHAPES = ((1,), (7,), (3, 5), (2, 1, 4))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of ``size`` ranks: each of this shape, unless another is asked for, and of this type.
+
+    ``operation`` is what they are for: a reduction, by the oracle's name, or MOVE. Another ``salt``, other numbers.
+    ``copies``: so many times the same, one after the other.
+    """
+
+    operation: str
+    dtype: str
+    size: int
+    shape: tuple[int, ...]
+    salt: int = 0
+    copies: int = 1
+
+    def of(self, rank: int, shape: Sequence[int] | None = None) -> Array:
+        """One rank's part."""
+        import numpy as np
+
+        from ...oracles import collectives as oracle
+
+        wanted = self.shape if shape is None else tuple(shape)
+        if self.operation == MOVE:
+            numbers = oracle.tags(self.dtype, rank, self.size, prod(wanted), self.salt)
+        else:
+            numbers = oracle.part(self.operation, self.dtype, rank, self.size, prod(wanted), self.salt)
+        numbers = numbers.reshape(wanted)
+        return np.concatenate([numbers] * self.copies) if self.copies > 1 else numbers
+
+    def all(self) -> list[Array]:
+        """Every rank's part, by rank."""
+        return [self.of(rank) for rank in range(self.size)]
+
+    def reduced(self) -> Array:
+        """What a reduction makes of them."""
+        from ...oracles import collectives as oracle
+
+        return oracle.reduced(self.operation, self.all())
+
+    def gathered(self, dim: int = 0) -> Array:
+        """All parts, joined along a dimension."""
+        import numpy as np
+
+        return np.concatenate(self.all(), axis=dim)
+
+    def for_each(self) -> Parts:
+        """The same with so many rows for each rank as these have in all."""
+        return replace(self, shape=(self.size * self.shape[0], *self.shape[1:]))
+
+    def words(self) -> str:
+        """Type and shape, for people."""
+        return f"{self.dtype} {list(self.shape)}"
+
+
+def summed(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> Parts:
+    """Parts of all ranks of a member's group, to be summed."""
+    return Parts("sum", dtype, member.size, tuple(shape), salt)
+
+
+def moved(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> Parts:
+    """Parts of all ranks of a member's group, to be moved."""
+    return Parts(MOVE, dtype, member.size, tuple(shape), salt)
+
+
+def each_type(
+    member: Member, operation: str, dtypes: Sequence[str], *, scalars: bool = False, times: int = 2
+) -> Iterator[Parts]:
+    """Parts of each type, ``times`` over, of shapes that take turns; ``scalars`` too, which have no dimension."""
+    shapes = (*_SHAPES, ()) if scalars else _SHAPES
+    for number, dtype in enumerate(tuple(dtypes) * times):
+        yield Parts(operation, dtype, member.size, shapes[number % len(shapes)], 3 * number)

@@ -1,0 +1,241 @@
+"""COL: what the gathers, scatters and exchanges of SGLang's GroupCoordinator give, even and uneven.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from . import expect
+from .collecting import drawn, tensors
+from .collecting.judging import REFUSED, Verdict, attempt, served, tried
+from .collecting.parts import MOVE, each_type, moved, summed
+from .declare import on_ranks, requirement
+from .member import Member
+
+_LARGE = (1 << 18) + 5
+_sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
+"""How many rows each rank has: the first so many of these, and again from the start for a larger group."""
+
+
+@requirement("COL-015")
+@on_ranks(1, 2, 3, 4)
+def test_all_gather_joins_along_each_dimension(member: Member) -> None:
+    with Verdict() as verdict:
+        for parts in each_type(member, MOVE, drawn.MOVED):
+            for dim in range(-len(parts.shape), len(parts.shape)):
+                call = f"GroupCoordinator.all_gather of {parts.words()}, dim={dim}"
+                tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+                verdict.gathered(attempt(call, member.coordinator.all_gather, tensor, dim=dim), parts, call, dim=dim)
+
+
+@requirement("COL-016")
+@on_ranks(2, 4)
+def test_all_gather_fills_a_list_by_rank(member: Member) -> None:
+    with Verdict() as verdict:
+        for parts in each_type(member, MOVE, drawn.MOVED):
+            call = f"GroupCoordinator.all_gather of {parts.words()} into a list"
+            rooms = [tensors.poisoned(parts.shape, parts.dtype, member.device) for _ in range(member.size)]
+            tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+            attempt(call, member.coordinator.all_gather, tensor, output_tensor_list=rooms)
+            for rank, room in enumerate(rooms):
+                verdict.moved(room, parts, rank, f"{call}: element {rank}")
+
+
+@requirement("COL-017")
+@on_ranks(2, 4)
+def test_all_gather_into_tensor_fills_all_of_it(member: Member) -> None:
+    with Verdict() as verdict:
+        for parts in each_type(member, MOVE, drawn.MOVED):
+            call = f"GroupCoordinator.all_gather_into_tensor of {parts.words()} into one {tensors.OFFSET}"
+            room = tensors.room(parts.for_each().shape, parts.dtype, member.device)
+            tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+            served(member, call, member.coordinator.all_gather_into_tensor, room.tensor, tensor)
+            verdict.gathered(room.tensor, parts, call)
+            verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
+
+
+@requirement("COL-018")
+@on_ranks(2, 3, 4)
+def test_reduce_scatter_gives_each_rank_its_part(member: Member) -> None:
+    with Verdict() as verdict:
+        for parts in each_type(member, "sum", drawn.FLOATS, times=4):
+            whole = parts.for_each()
+            call = f"GroupCoordinator.reduce_scatter_tensor of {whole.words()} into one {tensors.OFFSET}"
+            room = tensors.room(parts.shape, parts.dtype, member.device)
+            tensor = tensors.made(whole.of(member.number), parts.dtype, member.device)
+            served(member, call, member.coordinator.reduce_scatter_tensor, room.tensor, tensor)
+            verdict.scattered(room.tensor, whole, member.number, call)
+            verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
+
+
+@requirement("COL-019")
+@on_ranks(2, 4)
+def test_reduce_scatter_of_a_list_gives_each_rank_its_element(member: Member) -> None:
+    with Verdict() as verdict:
+        for parts in each_type(member, "sum", drawn.FLOATS):
+            whole = parts.for_each()
+            call = f"GroupCoordinator.reduce_scatter of {member.size} tensors of {parts.words()}"
+            own = tensors.made(whole.of(member.number), parts.dtype, member.device)
+            room = tensors.poisoned(parts.shape, parts.dtype, member.device)
+            given = [each.contiguous() for each in own.chunk(member.size)]
+            attempt(call, member.coordinator.reduce_scatter, room, given)
+            verdict.scattered(room, whole, member.number, call)
+
+
+@requirement("COL-020")
+@on_ranks(1, 2, 4)
+def test_reduce_scatter_parts_along_each_dimension(member: Member) -> None:
+    import numpy as np
+
+    with Verdict() as verdict:
+        for each in each_type(member, "sum", drawn.FLOATS, times=3):
+            for dim in range(-len(each.shape), len(each.shape)):
+                shape = list(each.shape)
+                shape[dim] *= member.size
+                parts = replace(each, shape=tuple(shape))
+                call = f"GroupCoordinator.reduce_scatter_along_dim of {parts.words()}, dim={dim}"
+                tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+                got = served(member, call, member.coordinator.reduce_scatter_along_dim, tensor, dim)
+                mine = [np.split(part, member.size, axis=dim)[member.number] for part in parts.all()]
+                verdict.holds(got, np.add.reduce(mine), parts.dtype, call, sources=partial(list, mine), operation="sum")
+
+
+@requirement("COL-021")
+@on_ranks(2, 4)
+def test_what_is_given_stays_as_it_was(member: Member) -> None:
+    group = member.coordinator
+    with Verdict() as verdict:
+        for shape in each_type(member, MOVE, drawn.FLOATS, times=1):
+            parts = shape.for_each()
+            whole = tensors.poisoned(parts.for_each().shape, parts.dtype, member.device)
+            part = tensors.poisoned(shape.shape, parts.dtype, member.device)
+            rooms = [tensors.poisoned(parts.shape, parts.dtype, member.device) for _ in range(member.size)]
+            for name, given, options in (
+                ("all_gather", (), {"dim": 0}),
+                ("all_gather", (), {"output_tensor_list": rooms}),
+                ("all_gather_into_tensor", (whole,), {}),
+                ("reduce_scatter_tensor", (part,), {}),
+                ("gather", (), {"dst": 0, "dim": 0}),
+            ):
+                call = f"GroupCoordinator.{name} of {parts.words()}"
+                own = tensors.laid(parts.of(member.number), parts.dtype, member.device, tensors.OFFSET)
+                served(member, call, getattr(group, name), *given, own.tensor, **options)
+                verdict.moved(own.tensor, parts, member.number, f"{call}: its input afterwards")
+                verdict.equal(own.disturbed(), 0, call=f"{call}: changed elements around its input")
+
+
+@requirement("COL-022")
+@on_ranks(2, 4)
+def test_gathers_of_what_is_not_contiguous_are_right_or_refused(member: Member) -> None:
+    with Verdict() as verdict:
+        for number, layout in enumerate((tensors.TRANSPOSED, tensors.STRIDED, tensors.EXPANDED)):
+            parts = moved(member, drawn.FLOATS[number], ((3, 4), (2, 3, 4), (1, 5))[number], number)
+            parts = replace(parts, copies=3) if layout == tensors.EXPANDED else parts
+            own = tensors.laid(parts.of(member.number), parts.dtype, member.device, layout)
+            for name, dim in (("all_gather", 0), ("all_gather", -1), ("gather", 0)):
+                call = f"GroupCoordinator.{name} of {parts.dtype} {list(own.tensor.shape)}, {layout}, dim={dim}"
+                got = tried(getattr(member.coordinator, name), own.tensor, dim=dim)
+                if got is not REFUSED and not (name == "gather" and member.number > 0):
+                    verdict.gathered(got, parts, call, dim=dim)
+            call = f"gathers of {parts.dtype} {list(own.tensor.shape)}, {layout}: changed elements around it"
+            verdict.equal(own.disturbed(), 0, call=call)
+
+
+@requirement("COL-023")
+@on_ranks(2, 3, 4)
+@given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
+def test_uneven_all_gather_is_right_or_refused(
+    member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
+) -> None:
+    import numpy as np
+
+    sizes = [drawn_sizes[rank % len(drawn_sizes)] for rank in range(member.size)]
+    parts = moved(member, dtype, (1, width), salt)
+    rows = [parts.of(rank, (size, width)) for rank, size in enumerate(sizes)]
+    call = f"GroupCoordinator.all_gatherv of {dtype} [{sizes[member.number]}, {width}], sizes={sizes}"
+    tensor = tensors.made(rows[member.number], dtype, member.device)
+    got = tried(member.coordinator.all_gatherv, tensor, sizes=sizes)
+    if got is REFUSED:
+        return
+    got = got[0] if isinstance(got, (list, tuple)) and len(got) == 1 else got  # a list in SGLang, also of one
+    with Verdict() as verdict:
+        verdict.holds(got, np.concatenate(rows), dtype, call)
+
+
+@requirement("COL-024")
+@on_ranks(2, 3, 4)
+@given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
+def test_uneven_reduce_scatter_is_right_or_refused(
+    member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
+) -> None:
+    from ..oracles import collectives as oracle
+
+    sizes = [drawn_sizes[rank % len(drawn_sizes)] for rank in range(member.size)]
+    whole = summed(member, dtype, (sum(sizes), width), salt)
+    call = f"GroupCoordinator.reduce_scatterv of {whole.words()}, sizes={sizes}"
+    tensor = tensors.made(whole.of(member.number), dtype, member.device)
+    got = tried(member.coordinator.reduce_scatterv, tensor, sizes=sizes)
+    if got is REFUSED:
+        return
+
+    def mine(numbers: Any) -> Any:
+        return oracle.split(numbers, sizes)[member.number]
+
+    with Verdict() as verdict:
+        verdict.holds(
+            got, mine(whole.reduced()), dtype, call, sources=lambda: [mine(p) for p in whole.all()], operation="sum"
+        )
+
+
+@requirement("COL-025")
+@on_ranks(1, 2, 3, 4)
+def test_all_to_all_gives_every_rank_its_part(member: Member) -> None:
+    with Verdict() as verdict:
+        for each in each_type(member, MOVE, drawn.MOVED):
+            parts = each.for_each()
+            call = f"GroupCoordinator.all_to_all_single of {parts.words()} into one {tensors.OFFSET}"
+            room = tensors.room(parts.shape, parts.dtype, member.device)
+            tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+            served(member, call, member.coordinator.all_to_all_single, room.tensor, tensor)
+            verdict.exchanged(room.tensor, parts, member.number, call)
+            verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
+            verdict.moved(tensor, parts, member.number, f"{call}: its input afterwards")
+
+
+@requirement("COL-026")
+@on_ranks(2, 4)
+def test_empty_tensors_pass_through(member: Member) -> None:
+    group, call = member.coordinator, "of float32 [0, 4]"
+    with Verdict() as verdict:
+        for name, options in (("all_reduce", {}), ("all_gather", {"dim": 0}), ("broadcast", {"src": 1})):
+            empty = tensors.poisoned((0, 4), "float32", member.device)
+            got = attempt(f"GroupCoordinator.{name} {call}", getattr(group, name), empty, **options)
+            seen = expect.show(tuple(getattr(got, "shape", ())))
+            verdict.that(seen == "(0, 4)", expected="(0, 4)", seen=seen, call=f"GroupCoordinator.{name} {call}: shape")
+        parts = summed(member, "float32", (4,))
+        after = tensors.made(parts.of(member.number), "float32", member.device)
+        call = "GroupCoordinator.all_reduce of float32 [4], after empty tensors"
+        verdict.reduced(attempt(call, group.all_reduce, after), parts, call)
+
+
+@requirement("COL-027")
+@on_ranks(2, 4)
+def test_large_gathers_are_right_throughout(member: Member) -> None:
+    parts = moved(member, "bfloat16", (_LARGE,))
+    own = tensors.made(parts.of(member.number), parts.dtype, member.device)
+    whole = summed(member, "float32", (member.size * 40961,))
+    with Verdict() as verdict:
+        call = f"GroupCoordinator.all_gather of {parts.words()}"
+        verdict.gathered(attempt(call, member.coordinator.all_gather, own, dim=0), parts, call)
+        call = f"GroupCoordinator.reduce_scatter_tensor of {whole.words()}"
+        room = tensors.poisoned((40961,), "float32", member.device)
+        given = tensors.made(whole.of(member.number), "float32", member.device)
+        served(member, call, member.coordinator.reduce_scatter_tensor, room, given)
+        verdict.scattered(room, whole, member.number, call)

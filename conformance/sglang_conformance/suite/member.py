@@ -1,0 +1,156 @@
+"""A rank as a check meets it, and the jobs that its process runs for the suite.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..hosts import groups
+from ..probes.server import Probe
+from ..ranks.rank import Rank
+from ..ranks.store import store_of
+from . import expect
+from .aids import worker
+from .execute import Stage, call, resolve_platform
+
+_SCHEME = "sglang-conformance"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One rank of a group, with its device made current and nothing else done, or with the host's groups made.
+
+    ``number`` of ``size``, ``local`` on its machine, as SGLang counts there: by devices; ``device`` is the torch device
+    that the platform names for it, ``backend`` what SGLang chooses for that device, ``seconds`` the time that a check
+    has. ``joined``: the host's groups are made, with tensor parallelism over all ranks.
+    """
+
+    number: int
+    size: int
+    local: int
+    device: Any
+    backend: str
+    address: str
+    meeting: str
+    seconds: float
+    joined: bool
+    _meetings: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def coordinator(self) -> Any:
+        """The host's coordinator of all ranks, tensor parallelism's."""
+        return groups.group("tp")
+
+    @property
+    def group(self) -> Any:
+        """That coordinator's group on the platform's backend."""
+        return self.coordinator.device_group
+
+    def method(self) -> str:
+        """An ``init_method`` at which the ranks meet, another one at each call; all ranks call it equally often."""
+        return f"{_SCHEME}://{self.address}/{self.meeting}.{next(self._meetings)}"
+
+    def join(self, *, timeout: int | None = None, **sizes: int) -> None:
+        """Make the host's groups, as SGLang's worker does: of these sizes, by the names of the layouts' oracle.
+
+        ``timeout`` in whole seconds, the check's own where it is not given.
+        """
+        groups.join(
+            rank=self.number,
+            size=self.size,
+            local_rank=self.local,
+            method=self.method(),
+            backend=self.backend,
+            timeout=timeout or max(1, int(self.seconds)),
+        )
+        groups.lay_out(**sizes)
+
+
+def stand_ready(probe: Probe) -> tuple[Stage, None]:
+    """Warm: what the host's groups need is imported."""
+    groups.load()
+    return probe.state, None
+
+
+def devices(probe: Probe, entering: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How many devices there are for ranks: None of the CPU, which all share. ``entering`` as for :func:`prepare`."""
+    stage = probe.state if entering is None else resolve_platform(probe, **entering)[0]
+    found = worker.devices(stage.platform)
+    return {"count": None if found[0].type == "cpu" else len(found)}
+
+
+def prepare(rank: Rank, address: str, joined: bool, seconds: float, entering: Mapping[str, Any] | None) -> Any:
+    """Make a rank ready: the device started and made current, and (``joined``) the host's groups made.
+
+    ``entering`` is what it takes to resolve the platform, where that cannot be done before the fork.
+    """
+    stage: Stage = rank.state
+    if entering is not None:
+        stage, _ = resolve_platform(Probe(None, lambda text: None), **entering)
+    _meet_by_store(seconds)
+    platform = stage.platform
+    device = _device(platform, rank.local)
+    worker.make_current(platform, device)
+    backend = groups.state().get_default_distributed_backend(device.type)
+    local = rank.local if device.index is None else int(device.index)
+    member = Member(rank.number, rank.size, local, device, backend, address, rank.meeting, seconds, joined)
+    if joined:
+        member.join(tp=rank.size)
+    return stage, member
+
+
+def run(rank: Rank, module: str, name: str, cases: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
+    """Run a check's body on this rank, for one case after the other; what it found in the last."""
+    stage, member = rank.state
+    body = getattr(importlib.import_module(module), name)
+    given = {**vars(stage), "member": member, "deadline": deadline}
+    found: dict[str, Any] = {}
+    for number, case in enumerate(cases):
+        rank.reach(number)
+        found = call(_inner(body), {**given, **case})
+        if found["outcome"] != "pass":
+            break
+    return found
+
+
+def _inner(body: Any) -> Any:
+    """The function that hypothesis calls with what it has drawn; the controller draws for all ranks."""
+    handle = getattr(body, "hypothesis", None)
+    return body if handle is None else handle.inner_test
+
+
+def _device(platform: Any, number: int) -> Any:
+    """The device of a rank, as the platform names it (0.5.23, srt/utils/common.py: get_device)."""
+    import torch
+
+    worker.start(platform)
+    found = worker.devices(platform)
+    if found[0].type == "cpu":
+        return found[0]
+    index = number % len(found)  # ranks share devices only where they were asked to
+    answer = expect.ask(platform, "get_device", index)
+    named = expect.attempt(f"torch.device({answer.value!r})", lambda: torch.device(answer.value)).value
+    return named if named.index is not None else torch.device(named.type, index)
+
+
+def _meet_by_store(seconds: float) -> None:
+    """Let torch meet at addresses of our scheme: at the group's own part of the store."""
+    rendezvous = importlib.import_module("torch.distributed.rendezvous")
+
+    def at_store(url: str, **_: Any) -> Iterator[tuple[Any, int, int]]:
+        from urllib.parse import parse_qs, urlparse
+
+        place = urlparse(url)
+        given = {name: int(values[0]) for name, values in parse_qs(place.query).items()}
+        store = store_of(place.netloc, place.path, seconds)
+        yield store, given["rank"], given["world_size"]
+        raise RuntimeError("ranks meet once; a group that has lost members is made anew")
+
+    if _SCHEME not in rendezvous._rendezvous_handlers:
+        rendezvous.register_rendezvous_handler(_SCHEME, at_store)
