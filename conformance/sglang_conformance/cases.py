@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .ranks.report import GroupReport
@@ -30,6 +30,21 @@ def drawn(body: Any, examples: int) -> list[Case]:
     cases: list[Case] = []
     _drive(body, cases.append, examples, shrink=False)
     return cases
+
+
+def dealt(cases: Sequence[Case], sizes: Sequence[int]) -> list[list[Case]]:
+    """The cases of each size: each case is of one, and a size has the fewer the larger it is, but one at least.
+
+    A collective takes the longer the more ranks there are; what goes wrong on many shows in few cases.
+    """
+    if len(cases) < len(sizes):
+        return [list(cases) for _ in sizes]
+    hands: list[list[Case]] = [[] for _ in sizes]
+    costs = [max(2, size) for size in sizes]
+    for case in cases:  # to the size that has had the least of its share
+        turn = min(range(len(sizes)), key=lambda turn: len(hands[turn]) * costs[turn])
+        hands[turn].append(case)
+    return hands
 
 
 def _drive(body: Any, attempt: Callable[[Case], None], examples: int, *, shrink: bool) -> None:

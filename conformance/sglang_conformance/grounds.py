@@ -64,8 +64,9 @@ class ThisMachine:
     world: World | None = None
 
     def pool(self, setup: Setup) -> Pool:
-        """Groups of ranks of this machine, each with a spare while there is room."""
-        return Pool(self.warm, replace(setup, world=self.world), most=ranks_at_once(self.workers))
+        """Groups of ranks of this machine, with spares where groups break."""
+        most = ranks_at_once(self.workers)
+        return Pool(self.warm, replace(setup, world=self.world), most=most, forward=False)
 
     def keeper(self) -> Keeper:
         """A store on loopback."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from .cases import Case, Search, drawn
+from .cases import Case, Search, dealt, drawn
 from .grounds import Ground
 from .probes.result import Result
 from .ranked_result import agreed, cause, failed, found
@@ -45,11 +45,9 @@ class RankedChecks:
         if obstacle := self._obstacles.get(check.joined):
             return found("blocked", obstacle)
         body = getattr(importlib.import_module(check.module), check.name)
-        cases = drawn(body, max(self._examples, len(sizes)))
+        cases = dealt(drawn(body, self._examples), sizes)
         result = found("pass", "")
-        for turn, size in enumerate(sizes):
-            # The cases are dealt out to the sizes; a check that draws nothing runs on each.
-            mine = cases[turn :: len(sizes)] or cases
+        for size, mine in zip(sizes, cases, strict=True):
             try:
                 result = self._run_on(check, body, mine, size)
             except GroupError as error:

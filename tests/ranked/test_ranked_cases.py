@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ranked import bodies
 from sglang_conformance import cases
-from sglang_conformance.cases import Case, Search, drawn
+from sglang_conformance.cases import Case, Search, dealt, drawn
 from sglang_conformance.grounds import ranks_at_once
 from sglang_conformance.probes.result import Failure
 from sglang_conformance.ranks.report import GroupReport, RankReport
@@ -30,6 +30,20 @@ def test_cases_are_plain_and_the_same_each_time() -> None:
     assert first == drawn(body, 20)
     assert len(first) == 20
     assert all(set(case) == {"numbers"} for case in first)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "counts"), [([2], [50]), ([2, 4], [33, 17]), ([1, 2, 3, 4], [16, 16, 10, 8]), ([8], [50])]
+)
+def test_each_case_goes_to_one_size_and_fewer_to_larger_ones(sizes: list[int], counts: list[int]) -> None:
+    whole = [{"number": number} for number in range(50)]
+    hands = dealt(whole, sizes)
+    assert [len(hand) for hand in hands] == counts
+    assert sorted(case["number"] for hand in hands for case in hand) == list(range(50))
+
+
+def test_check_that_draws_nothing_runs_on_each_size() -> None:
+    assert dealt([{}], [2, 4]) == [[{}], [{}]]
 
 
 def test_search_ends_at_the_smallest_case() -> None:

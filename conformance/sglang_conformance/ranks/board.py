@@ -15,6 +15,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import mmap
 import os
@@ -210,6 +211,7 @@ class Board:
         return rank * _ROW_WORDS + _HEAD_WORDS + place * _ENTRY_WORDS
 
 
+@functools.lru_cache(maxsize=4096)
 def _hash(text: str) -> int:
     """Never zero, and the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1

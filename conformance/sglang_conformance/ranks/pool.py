@@ -22,16 +22,20 @@ class Pool:
     """Groups of ranks, each made ready in the same way. Belongs to one process, which closes it at the end.
 
     While a check runs on one group of a size, a spare of that size stands ready (or is being made): what a check
-    breaks costs the next one nothing but a change of groups. ``most`` bounds the ranks that are alive at once: there is
-    no spare where it would go beyond, and groups of other sizes end to make room. A group larger than that stands
-    alone.
+    breaks costs the next one nothing but a change of groups. Not ``forward``, it makes a spare of a size only once it
+    has lost a group of that size: as long as nothing breaks, spares are a waste.
+
+    ``most`` bounds the ranks that are alive at once: there is no spare where it would go beyond, and groups of other
+    sizes end to make room. A group larger than that stands alone.
     """
 
-    def __init__(self, warm: Warm | Starter, setup: Setup, *, most: int = 16) -> None:
+    def __init__(self, warm: Warm | Starter, setup: Setup, *, most: int = 16, forward: bool = True) -> None:
         """``warm``: what the ranks are forked from, or whatever else starts them and is then the pool's to close."""
         self._starter = Here(warm) if isinstance(warm, Warm) else warm
         self._setup = setup
         self._most = most
+        self._forward = forward
+        self._lost: set[int] = set()
         self._groups: dict[int, list[Group]] = {}
 
     def run(
@@ -52,10 +56,10 @@ class Pool:
             self._provide_spare(size)
             report = group.run(check, arguments, seconds=seconds)
         except BaseException:
-            self._drop(group)
+            self._lose(group)
             raise
         if not report.usable or group.worn(_MOST_CHECKS):
-            self._drop(group)
+            self._lose(group)
         return report
 
     def close(self) -> None:
@@ -76,7 +80,8 @@ class Pool:
 
     def _provide_spare(self, size: int) -> None:
         """Begin to make a spare, once the group that it stands behind is ready: it must not slow that one down."""
-        if len(self._groups[size]) < 2 and self._has_room(size):
+        wanted = self._forward or size in self._lost
+        if wanted and len(self._groups[size]) < 2 and self._has_room(size):
             self._make(size)
 
     def _has_room(self, size: int) -> bool:
@@ -84,6 +89,10 @@ class Pool:
 
     def _make(self, size: int) -> None:
         self._groups[size].append(Group(self._starter, size, self._setup))
+
+    def _lose(self, group: Group) -> None:
+        self._lost.add(group.size)
+        self._drop(group)
 
     def _drop(self, group: Group) -> None:
         self._groups[group.size].remove(group)

@@ -34,7 +34,7 @@ _plain = st.recursive(
 
 
 @requirement("COL-028")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_gather_joins_on_its_destination(member: Member) -> None:
     with Verdict() as verdict:
         for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED)):
@@ -210,7 +210,7 @@ def test_tensor_dictionaries_between_stages_are_put_together(member: Member) -> 
 
 
 @requirement("COL-039")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_barrier_waits_for_every_rank(member: Member) -> None:
     from torch.distributed.distributed_c10d import _get_default_store
 

@@ -21,7 +21,7 @@ _LATE = 0.02  # seconds
 
 
 @requirement("PG-013")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_neighbours_are_the_next_ranks_of_the_group(member: Member) -> None:
     for lists in (beside.everyone(member.size), beside.strided(member.size), beside.pairs(member.size)):
         own = next(ranks for ranks in lists if member.number in ranks)
@@ -120,7 +120,7 @@ def test_groups_of_the_same_ranks_never_mix(member: Member) -> None:
 
 
 @requirement("PG-017")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_overlapping_groups_are_used_in_turn(member: Member) -> None:
     lists = {
         "everyone": beside.everyone(member.size),
@@ -128,7 +128,7 @@ def test_overlapping_groups_are_used_in_turn(member: Member) -> None:
         "shifted": beside.pairs(member.size, shift=1),
         "strided": beside.strided(member.size),
     }
-    order = [*lists, *random.Random(member.size).choices(list(lists), k=12)]
+    order = [*lists, *random.Random(member.size).choices(list(lists), k=24 // member.size)]
     seen = []
     with beside.added(member, lists) as made:
         for step, kind in enumerate(order):
@@ -142,7 +142,7 @@ def test_overlapping_groups_are_used_in_turn(member: Member) -> None:
 
 
 @requirement("PG-018")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_groups_of_some_ranks_in_any_order(member: Member) -> None:
     import torch
     import torch.distributed as dist

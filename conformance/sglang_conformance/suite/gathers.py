@@ -25,7 +25,7 @@ _sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
 
 
 @requirement("COL-015")
-@on_ranks(1, 2, 3, 4)
+@on_ranks(1, 2, 4)
 def test_all_gather_joins_along_each_dimension(member: Member) -> None:
     with Verdict() as verdict:
         for parts in each_type(member, MOVE, drawn.MOVED):
@@ -149,7 +149,7 @@ def test_gathers_of_what_is_not_contiguous_are_right_or_refused(member: Member) 
 
 
 @requirement("COL-023")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 @given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
 def test_uneven_all_gather_is_right_or_refused(
     member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
@@ -170,7 +170,7 @@ def test_uneven_all_gather_is_right_or_refused(
 
 
 @requirement("COL-024")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 @given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
 def test_uneven_reduce_scatter_is_right_or_refused(
     member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
@@ -195,7 +195,7 @@ def test_uneven_reduce_scatter_is_right_or_refused(
 
 
 @requirement("COL-025")
-@on_ranks(1, 2, 3, 4)
+@on_ranks(1, 2, 4)
 def test_all_to_all_gives_every_rank_its_part(member: Member) -> None:
     with Verdict() as verdict:
         for each in each_type(member, MOVE, drawn.MOVED):

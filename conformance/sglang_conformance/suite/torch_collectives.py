@@ -15,7 +15,7 @@ _OTHER_TYPES = ("float64", "int8", "int16", "uint8")
 
 
 @requirement("COL-042")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 def test_torch_reduces_what_sglang_sends(member: Member) -> None:
     import torch.distributed as dist
 

@@ -41,7 +41,7 @@ def test_torch_exchanges_equal_parts(member: Member) -> None:
 
 
 @requirement("COL-051")
-@on_ranks(2, 3, 4)
+@on_ranks(2, 4)
 @given(dtype=drawn.floats, width=st.integers(1, 3), splits=_splits, salt=drawn.salts)
 def test_torch_exchanges_unequal_parts(
     member: Member, dtype: str, width: int, splits: list[list[int]], salt: int

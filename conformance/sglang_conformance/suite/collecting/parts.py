@@ -85,7 +85,10 @@ def moved(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> Pa
 def each_type(
     member: Member, operation: str, dtypes: Sequence[str], *, scalars: bool = False, times: int = 2
 ) -> Iterator[Parts]:
-    """Parts of each type, ``times`` over, of shapes that take turns; ``scalars`` too, which have no dimension."""
+    """Parts of each type, of shapes that take turns; ``scalars`` too, which have no dimension.
+
+    Two ranks have them ``times`` over, more ranks once, where each collective takes so much longer.
+    """
     shapes = (*_SHAPES, ()) if scalars else _SHAPES
-    for number, dtype in enumerate(tuple(dtypes) * times):
+    for number, dtype in enumerate(tuple(dtypes) * (times if member.size <= 2 else 1)):
         yield Parts(operation, dtype, member.size, shapes[number % len(shapes)], 3 * number)

@@ -22,7 +22,7 @@ STAYS_AWAY, DIES = "stays away", "dies"
 _CANNOT = "there are not two devices"
 _READY, _LOST, _DONE = "ready", "lost", "done"
 _SIZE = 2
-_TRIES = 3  # to join: on a busy machine the timeout may be short for that
+_TIMEOUTS = (1, 3, 9)  # the least that SGLang takes; on a busy machine it may be short for joining
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,15 @@ class _Pair:
 def waiting(platform: Any, way: str, deadline: float, *, aborting: bool = False) -> isolate.Outcome | None:
     """What comes of rank 0 of two, whose peer has joined and then ``stays away`` or ``dies``.
 
-    It reduces with the peer, or (``aborting``) drops its groups. None where there cannot be two ranks here. The timeout
-    is a tenth of the deadline, at least the second that is the least that SGLang takes.
+    It reduces with the peer, or (``aborting``) drops its groups. None where there cannot be two ranks here.
     """
     groups.state()  # imported here, for both
     if not isolate.can_fork(platform):
         return None
     until = time.monotonic() + 0.8 * deadline
-    for _ in range(_TRIES):
+    for timeout in _TIMEOUTS:
         with tempfile.TemporaryDirectory() as folder:
-            pair = _Pair(platform, Path(folder), max(1, int(deadline / 10)), until - time.monotonic())
+            pair = _Pair(platform, Path(folder), timeout, until - time.monotonic())
             outcome = isolate.in_forks([partial(_lose, pair, aborting), partial(_be_lost, pair, way)], pair.within)[0]
         if "NotCovered" in outcome.bases:
             raise expect.NotCovered(outcome.message)
