@@ -80,7 +80,10 @@ def test_own_tests_run_as_if_the_kit_were_not_there(asleep: Ran) -> None:
 def test_help_lists_each_option_once(project: Path) -> None:
     screen = run_pytest(project, "--platform=cpu", "--help").screen
     section = screen.partition("SGLang platform conformance:")[2].partition("\n\n")[0]
-    options = ("platform", "sglang", "contract", "profile", "waivers", "certificate", "examples", "deadline")
+    options = (
+        *("platform", "sglang", "contract", "profile", "waivers", "certificate", "examples"),
+        *("world-size", "ranks-at", "secret-file", "deadline"),
+    )
     listed = [line.split("=")[0].split()[0] for line in section.splitlines() if line.startswith("  --")]
     assert listed == [f"--{name}" for name in options]
 

@@ -86,7 +86,7 @@ MIXIN_FIRST = Edit(
 def test_right_plugin_is_not_blamed(
     name: str, edits: tuple[Edit, ...], release: str, tmp_path: Path, address: str
 ) -> None:
-    certificate = inspect(build(RIGHT[name], tmp_path, edits), name, address, release=release)
+    certificate = inspect(build(RIGHT[name], tmp_path, edits), name, address, release=release, world_size="2")
     assert failing(certificate) == {}
     assert [o for o in certificate.outcomes if o.outcome in ("blocked", "not-run", "host-defect")] == []
 

@@ -7,6 +7,7 @@ from zoo.workshop import Defect, Edit
 _REGISTERED = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
 _GROUP = "sglang.srt.distributed.parallel_state.GroupCoordinator."
 _FUNCTIONS = "sglang.srt.distributed.communication_op."
+_DEADLINE = 5.0  # of those that leave a rank waiting, too
 
 
 def _hook(
@@ -16,7 +17,7 @@ def _hook(
     given: str,
     *lines: str,
     world_size: str = "2",
-    deadline: float = 10.0,
+    deadline: float = _DEADLINE,
 ) -> Defect:
     """Acme with a hook around a method of the coordinator (or a function), of these lines."""
     where = target if "." in target else f"{_GROUP}{target}"
@@ -45,14 +46,15 @@ def _torch(name: str, requirement: str, function: str, given: str, *lines: str, 
         f"    dist.{function} = home.{function} = wrong\n"
     )
     edits = (Edit("hooks.py", _REGISTERED, f"{_REGISTERED}    replace_in_torch()\n"), Edit("hooks.py", "", patch))
-    return Defect(name, requirement, edits, world_size=world_size)
+    return Defect(name, requirement, edits, deadline=_DEADLINE, world_size=world_size)
 
 
 def _sim(name: str, requirement: str, collective: str, *lines: str, world_size: str = "2") -> Defect:
     """The simulated backend with one collective that does something else."""
     right = f"        return _on_host(self._gloo.{collective}, args, kwargs)\n"
     body = "".join(f"        {line}\n" for line in lines)
-    return Defect(name, requirement, (Edit("distributed.py", right, body),), of="sim", world_size=world_size)
+    edits = (Edit("distributed.py", right, body),)
+    return Defect(name, requirement, edits, of="sim", deadline=_DEADLINE, world_size=world_size)
 
 
 _REDUCE = "group, tensor"

@@ -98,7 +98,7 @@ DEFECTS = (
         "total-moves-the-current-device",
         "MEM-008",
         _TOTAL,
-        f"self.set_device(torch.device('sim', 1 - device_id))\n        {_TOTAL}",
+        f"self.set_device(torch.device('sim', int(device_id == 0)))\n        {_TOTAL}",
     ),
     _sim(
         "usage-is-asked-on-the-first-device",
