@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sglang_conformance.certificate.record import read
 
-
 _OPERATOR = "SGLang has the operator for accelerators only and refuses host tensors; the reference serves both"
 KNOWN = {
     ("COL-013", "pass", "unsupported"): _OPERATOR,

@@ -12,7 +12,7 @@ import pytest
 from plugin.conftest import environment, run_pytest
 from plugin.test_plugin_bad_input import refused
 
-SECRET = {"SGLANG_CONFORMANCE_SECRET": "a secret for tests only, of no use"}
+SECRET = "a secret for tests only, of no use"
 
 
 def free_port() -> int:
@@ -26,13 +26,14 @@ def test_ranks_of_torchrun_are_certified(project: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     agents = subprocess.Popen(
         [*launcher, "-m", "sglang_conformance.ranks", "--controller", at],
-        env=environment(**SECRET),
+        env=environment(SGLANG_CONFORMANCE_SECRET=SECRET),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        ran = run_pytest(project, "--platform=cpu", f"--ranks-at={at}", "-k", "PG-001 or COL-001", **SECRET)
+        options = ("--platform=cpu", f"--ranks-at={at}", "-k", "PG-001 or COL-001")
+        ran = run_pytest(project, *options, SGLANG_CONFORMANCE_SECRET=SECRET)
         assert agents.wait(30) == 0
     finally:
         agents.kill()
