@@ -72,7 +72,7 @@ class RankedChecks:
     def _sizes_of(self, check: Check) -> list[int]:
         """The sizes asked for, even where ranks must then share devices; else the check's own, as far as these go."""
         least = min(check.sizes)
-        if self._sizes is not None:
+        if self._sizes is not None and check.sizes != (1,):
             return [size for size in check.sizes if size == 1] + [s for s in self._sizes if s >= max(2, least)]
         return [size for size in check.sizes if self._ground.devices is None or size <= self._ground.devices]
 

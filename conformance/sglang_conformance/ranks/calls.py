@@ -36,8 +36,10 @@ _KINDS: Mapping[str, _Kind] = {
     "broadcast": _Kind("tensor", "numel", ("src", "group_src")),
     "all_gather": _Kind("tensor", "dtype"),
     "all_gather_into_tensor": _Kind("input_tensor", "numel"),
+    "all_gather_single": _Kind("input_tensor", "numel"),  # the same in torch 2.13, which calls it there
     "reduce_scatter": _Kind("output", "dtype", ("op",)),
     "reduce_scatter_tensor": _Kind("input", "numel", ("op",)),
+    "reduce_scatter_single": _Kind("input", "numel", ("op",)),
     "gather": _Kind("tensor", "numel", ("dst", "group_dst")),
     "scatter": _Kind("tensor", "numel", ("src", "group_src")),
     "all_to_all": _Kind("output_tensor_list", "dtype"),
@@ -57,7 +59,9 @@ def watch(board: Board, rank: Rank, *, alone: bool = False) -> None:
     from torch.distributed import distributed_c10d as home
 
     for name in (*_KINDS, *_PAIRWISE):
-        original = getattr(home, name)
+        original = getattr(home, name, None)
+        if original is None:  # not in this torch
+            continue
         watched = (
             _pairwise(original, rank) if name in _PAIRWISE else _watched(original, _KINDS[name], board, rank, alone)
         )
@@ -76,15 +80,20 @@ def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank
     def call(*args: Any, **kwargs: Any) -> Any:
         given = _given(signature, args, kwargs)
         group = _group_of(given.get("group")) if given is not None else None
-        if given is None or group is None or rank.number not in group[1]:
-            return original(*args, **kwargs)  # torch itself says what is wrong with the call, or it is not ours
+        if rank.calling or given is None or group is None or rank.number not in group[1]:
+            # A part of a call that is said already, or torch itself says what is wrong with it, or it is not ours.
+            return original(*args, **kwargs)
         name, members = group
         rank.counts[name] = rank.counts.get(name, 0) + 1
         text, agree = _told(original.__name__, kind, given)
         known = f"{rank.generation}:{name}"
         met = () if alone else members
-        with board.entering(known, met, f"{text} on group {name}", agree, rank.seconds):
-            return original(*args, **kwargs)
+        rank.calling = True
+        try:
+            with board.entering(known, met, f"{text} on group {name}", agree, rank.seconds):
+                return original(*args, **kwargs)
+        finally:
+            rank.calling = False
 
     return call
 

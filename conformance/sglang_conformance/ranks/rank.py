@@ -32,7 +32,8 @@ class Rank:
     machine it is ``number``. ``meeting`` is a name that the ranks of this group, and no others, share. ``seconds`` is
     the time that the present check has. ``counts`` are the collective calls made so far, by group; ``generation`` tells
     the groups of one name apart, which torch gives again once all groups were destroyed. ``reach`` is called with the
-    number of the part that the check has come to, where it has several: a failure then tells which.
+    number of the part that the check has come to, where it has several: a failure then tells which. ``calling``: it is
+    inside of a collective call.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Rank:
     generation: int = 0
     reach: Callable[[int], None] = lambda part: None
     counts: dict[str, int] = field(default_factory=dict)
+    calling: bool = False
 
 
 def live(
