@@ -207,3 +207,11 @@ def test_each_type_comes_with_several_shapes() -> None:
     assert {part.dtype for part in parts} == set(drawn.MOVED)
     assert {part.shape for part in parts} >= {(), (7,), (3, 5), (2, 1, 4)}
     assert parts[0].for_each().shape == (3 * parts[0].shape[0],)
+
+
+@pytest.mark.parametrize("operation", ["min", "max"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8"])
+def test_extremes_differ_from_position_to_position(operation: str, dtype: str) -> None:
+    parts = [oracle.part(operation, dtype, rank, 4, 64) for rank in range(4)]
+    found = oracle.reduced(operation, parts)
+    assert len({float(number) for number in found}) > 5

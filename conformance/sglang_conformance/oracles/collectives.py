@@ -84,7 +84,8 @@ def part(operation: str, dtype: str, rank: int, size: int, count: int, salt: int
     if operation in ("sum", "avg"):
         return _fraction(_typed(_weight(rank, size, kind) * _positions(places, size, kind), kind))
     if operation in ("min", "max"):
-        turned = (rank + places) % size
+        turns = _turns(size, kind)  # the least and the greatest, too, tell their position
+        turned = (places * 3 % turns if turns else 0) * size + (rank + places) % size
         return _typed(turned - size // 2 if kind.signed else turned, kind)
     if operation == "product":
         doubles = (rank + places) % 3 == 0 if rank < kind.top // 2 else places < 0
@@ -95,9 +96,8 @@ def part(operation: str, dtype: str, rank: int, size: int, count: int, salt: int
 def tags(dtype: str, rank: int, size: int, count: int, salt: int = 0) -> Array:
     """Numbers to be moved: each holds its rank and, as far as the type has room, its position."""
     kind = KINDS[dtype]
-    room, places = 1 << kind.bits, np.arange(count) + salt
-    turns = next((turns for turns in _TURNS if turns * size <= room), 0)
-    tagged = (places * 3 % turns) * size + rank if turns else _mixed(rank, places) % min(room, 4)
+    places, turns = np.arange(count) + salt, _turns(size, kind)
+    tagged = (places * 3 % turns) * size + rank if turns else _mixed(rank, places) % min(1 << kind.bits, 4)
     return _fraction(_typed(tagged, kind))
 
 
@@ -203,6 +203,11 @@ def _typed(numbers: Array, kind: Kind) -> Array:
 
 def _fraction(numbers: Array) -> Array:
     return numbers / _FRACTION if numbers.dtype.kind == "f" else numbers
+
+
+def _turns(size: int, kind: Kind) -> int:
+    """How many positions differ beside the rank, as far as the type has room; 0 where it has none."""
+    return next((turns for turns in _TURNS if turns * size <= 1 << kind.bits), 0)
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,17 +52,18 @@ _PAIRWISE = ("send", "recv", "isend", "irecv")
 
 
 def watch(board: Board, rank: Rank, *, alone: bool = False) -> None:
-    """From now on, what this process calls of torch.distributed is said on the board; for the process's whole life.
+    """From now on, what this thread calls of torch.distributed is said on the board; for the process's whole life.
 
-    ``alone``: its peers say nothing on this board, and are not waited for.
+    What other threads call, on groups of their own, has no order beside it, and is nobody's to meet. ``alone``: its
+    peers say nothing on this board, and are not waited for.
     """
     import torch.distributed as public
     from torch.distributed import distributed_c10d as home
 
     for name in (*_KINDS, *_PAIRWISE):
         original = getattr(home, name, None)
-        if original is None:  # not in this torch
-            continue
+        if original is None or (name in _KINDS and "group" not in inspect.signature(original).parameters):
+            continue  # not in this torch, or somebody's own, which does not say which group it is for
         watched = (
             _pairwise(original, rank) if name in _PAIRWISE else _watched(original, _KINDS[name], board, rank, alone)
         )
@@ -74,10 +76,12 @@ def watch(board: Board, rank: Rank, *, alone: bool = False) -> None:
 
 
 def _watched(original: Callable[..., Any], kind: _Kind, board: Board, rank: Rank, alone: bool) -> Callable[..., Any]:
-    signature = inspect.signature(original)
+    signature, thread = inspect.signature(original), threading.get_ident()
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:
+            return original(*args, **kwargs)
         given = _given(signature, args, kwargs)
         group = _group_of(given.get("group")) if given is not None else None
         if rank.calling or given is None or group is None or rank.number not in group[1]:

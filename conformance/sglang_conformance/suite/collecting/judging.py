@@ -36,8 +36,8 @@ class Verdict:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None and self._first is not None:
-            raise self._first
+        if self._first is not None and (error is None or isinstance(error, expect.Declined)):
+            raise self._first  # what is declined afterwards takes nothing back
 
     def note(self, judge: Callable[[], None]) -> None:
         """Judge something: a violation is kept for the end."""
