@@ -26,10 +26,7 @@ _MOST_RANKS = 16
 
 
 class Ground(Protocol):
-    """What ranks are made on. ``devices`` is how many there are for them, None where all share the CPU.
-
-    ``entering`` is what each rank needs to resolve the platform, None where that is done before it is forked.
-    """
+    """What ranks are made on."""
 
     @property
     def devices(self) -> int | None:

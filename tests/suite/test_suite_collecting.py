@@ -17,7 +17,7 @@ from sglang_conformance.oracles import collectives as oracle
 from sglang_conformance.suite.collecting import drawn, rings, tensors
 from sglang_conformance.suite.collecting.judging import REFUSED, Verdict, tried
 from sglang_conformance.suite.collecting.parts import MOVE, Parts, each_type
-from sglang_conformance.suite.expect import Violation
+from sglang_conformance.suite.expect import Declined, Violation
 
 CPU = torch.device("cpu")
 SIZES = st.integers(1, 16)
@@ -154,6 +154,16 @@ def test_first_violation_is_raised_and_only_at_the_end() -> None:
     with pytest.raises(Violation, match="saw 1"):
         check()
     assert reached
+
+
+def test_what_is_declined_afterwards_takes_no_violation_back() -> None:
+    def check() -> None:
+        with Verdict() as verdict:
+            verdict.equal(1, 2, call="first")
+            raise Declined("not offered")
+
+    with pytest.raises(Violation, match="saw 1"):
+        check()
 
 
 def test_tried_tells_a_refusal_from_an_answer() -> None:

@@ -1,6 +1,6 @@
 """Ranks that were started elsewhere, by torchrun, srun or Kubernetes, and come to this process.
 
-``pytest --ranks-at HOST:PORT`` is meant to be wired so::
+It is used so (:mod:`..grounds` does, for ``pytest --ranks-at HOST:PORT``)::
 
     cluster = Cluster(ranks_at, take_secret(secret_file, os.environ))
     cluster.wait(seconds)                                # until all agents have joined; each says how many there are

@@ -13,6 +13,7 @@ from ..oracles import layouts as oracle
 from . import expect
 from .declare import in_probe, on_ranks, requirement
 from .grouping import devices, holdings, joining, lost, numbers, sizes, surroundings
+from .isolate import Outcome
 from .member import Member
 
 _HOOKED = "a hook on SGLang's parallel_state does something else"
@@ -74,18 +75,14 @@ def test_timeout_reaches_every_group(member: Member) -> None:
 @in_probe
 def test_rank_that_does_not_come_is_not_waited_for_longer(platform: Any, deadline: float) -> None:
     call = "all_reduce with a short timeout, to which the other rank does not come"
-    outcome = lost.waiting(platform, lost.STAYS_AWAY, deadline)
-    if outcome is not None:
-        _gave_up(outcome, call)
+    _gave_up(lost.waiting(platform, lost.STAYS_AWAY, deadline), call)
 
 
 @requirement("PG-036")
 @in_probe
 def test_rank_that_has_died_is_not_waited_for_longer(platform: Any, deadline: float) -> None:
     call = "all_reduce with a short timeout, whose other rank has died"
-    outcome = lost.waiting(platform, lost.DIES, deadline)
-    if outcome is not None:
-        _gave_up(outcome, call)
+    _gave_up(lost.waiting(platform, lost.DIES, deadline), call)
 
 
 @requirement("PG-037")
@@ -215,8 +212,13 @@ def _asked_in_vain(kind: str, moment: str) -> None:
     joining.refused(call, lambda: host_groups.group(kind), _REFUSALS)
 
 
-def _gave_up(outcome: Any, call: str) -> None:
-    """An error is right, and so is the end of the process: a backend's watchdog ends it, as NCCL's does."""
+def _gave_up(outcome: Outcome | None, call: str) -> None:
+    """An error is right, and so is the end of the process: a backend's watchdog ends it, as NCCL's does.
+
+    Nothing is said where it could not be tried.
+    """
+    if outcome is None:
+        return
     right = outcome.error not in ("", "Hung") and "Violation" not in outcome.bases
     seen = "no error: it went on" if not outcome.error else str(outcome)
     expect.that(right, expected="an error, or the end of the process", seen=seen, call=call, cause=_HOOKED)

@@ -129,7 +129,6 @@ def _device(platform: Any, number: int) -> Any:
     """The device of a rank, as the platform names it (0.5.23, srt/utils/common.py: get_device)."""
     import torch
 
-    worker.start(platform)
     found = worker.devices(platform)
     if found[0].type == "cpu":
         return found[0]

@@ -527,6 +527,16 @@ _OF_THE_BACKEND = (
         "return _on_host(self._gloo.allreduce, args, kwargs)",
     ),
     _sim(
+        "backend-takes-one-maximum-for-all-positions",
+        "COL-042",
+        "allreduce",
+        "work = _on_host(self._gloo.allreduce, args, kwargs)",
+        "work.wait()",
+        "if args[1].reduceOp == dist.ReduceOp.MAX and args[0][0].numel():",
+        "    args[0][0].fill_(args[0][0].cpu().max().item())",
+        "return work",
+    ),
+    _sim(
         "backend-reduces-integers-as-floats-of-half-size",
         "COL-042",
         "allreduce",
