@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sglang_conformance.probes import client
-from sglang_conformance.session import preloaded
+from sglang_conformance.stages import preloaded
 from sglang_conformance.suite.areas import all_checks
 
 

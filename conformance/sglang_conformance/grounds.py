@@ -14,13 +14,12 @@ from .probes.world import World
 from .ranks.pool import Pool
 from .ranks.setup import Job, Setup
 from .ranks.store import Keeper
+from .suite import jobs
 
 if TYPE_CHECKING:
     from .ranks.cluster import Cluster
     from .ranks.stage import Stage
 
-_MEMBER = "sglang_conformance.suite.member"
-_RESOLVE = "sglang_conformance.suite.execute:resolve_platform"
 _MIB_A_RANK = 256
 _MOST_RANKS = 16
 
@@ -107,8 +106,8 @@ def of_cluster(cluster: Cluster, zygote: Warm, entering: Mapping[str, Any], worl
     Raises ClusterError where agents are missing, or one could not do it.
     """
     cluster.wait(START_DEADLINE)
-    resolving = Job(_RESOLVE, entering, world, seconds)
-    stage = cluster.stage([resolving, Job(f"{_MEMBER}:stand_ready", seconds=START_DEADLINE)])
+    resolving = Job(jobs.RESOLVE_PLATFORM, entering, world, seconds)
+    stage = cluster.stage([resolving, Job(jobs.STAND_READY, seconds=START_DEADLINE)])
     if all(threads == 1 for threads in stage.threads):
         return Machines(cluster, stage, zygote)
     stage.close()

@@ -15,6 +15,7 @@ from .config import DEFAULT_EXAMPLES, Config
 from .requirements.loader import Catalogue
 from .requirements.model import PROFILES, Requirement
 from .session import Session
+from .stages import BuiltIn
 from .suite.declare import Check
 
 if TYPE_CHECKING:
@@ -25,12 +26,19 @@ class Judge:
     """What the run's items ask: which checks apply, and what came of one."""
 
     def __init__(
-        self, config: Config, address: str, catalogue: Catalogue, *, workers: int = 1, cluster: Cluster | None = None
+        self,
+        config: Config,
+        address: str,
+        catalogue: Catalogue,
+        *,
+        workers: int = 1,
+        cluster: Cluster | None = None,
+        built_in: BuiltIn | None = None,
     ) -> None:
         self.config = config
         self.catalogue = catalogue
         self._cluster = cluster
-        self.session = Session(config, catalogue, address, workers=workers, cluster=cluster)
+        self.session = Session(config, catalogue, address, workers=workers, cluster=cluster, built_in=built_in)
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:

@@ -18,9 +18,8 @@ from .ranks.group import GroupError, Setup
 from .ranks.pool import Pool
 from .ranks.report import GroupReport
 from .ranks.store import Keeper
+from .suite import jobs
 from .suite.declare import Check
-
-_JOBS = "sglang_conformance.suite.member"
 
 
 class RankedChecks:
@@ -46,16 +45,17 @@ class RankedChecks:
             return found("blocked", obstacle)
         body = getattr(importlib.import_module(check.module), check.name)
         cases = dealt(drawn(body, self._examples), sizes)
-        result = found("pass", "")
+        results = []
         for size, mine in zip(sizes, cases, strict=True):
             try:
                 result = self._run_on(check, body, mine, size)
             except GroupError as error:
                 self._obstacles[check.joined] = str(error)  # it is not tried again
                 return found("blocked", str(error))
-            if result.failure is not None or result.value["outcome"] != "pass":
+            if result.failure is not None or result.value["outcome"] not in ("pass", "unsupported"):
                 return result
-        return result
+            results.append(result)
+        return next((result for result in results if result.value["outcome"] != "pass"), results[0])
 
     def close(self) -> None:
         """End every rank, and the store in which they met."""
@@ -96,8 +96,14 @@ class RankedChecks:
         return failed(check.name, failed_case, size, report)
 
     def _send(self, check: Check, cases: Sequence[Case], size: int) -> GroupReport:
-        body = {"module": check.module, "name": check.name, "cases": list(cases), "deadline": 0.9 * self._deadline}
-        return self._pool(check.joined).run(f"{_JOBS}:run", body, size=size, seconds=self._deadline)
+        body = {
+            "module": check.module,
+            "name": check.name,
+            "cases": list(cases),
+            "deadline": 0.9 * self._deadline,
+            "watched": check.watched,
+        }
+        return self._pool(check.joined).run(jobs.RUN_ON_RANK, body, size=size, seconds=self._deadline)
 
     def _pool(self, joined: bool) -> Pool:
         if joined not in self._pools:
@@ -108,5 +114,5 @@ class RankedChecks:
                 "entering": self._ground.entering,
             }
             patience = self._deadline if self._ground.entering is None else 3 * self._deadline
-            self._pools[joined] = self._ground.pool(Setup(f"{_JOBS}:prepare", arguments, seconds=patience))
+            self._pools[joined] = self._ground.pool(Setup(jobs.PREPARE_RANK, arguments, seconds=patience))
         return self._pools[joined]

@@ -16,6 +16,7 @@ from .ranks.board import Disagreement
 from .ranks.report import GroupReport, RankReport
 
 _DISAGREEMENT = Disagreement.__name__
+_REFUSED = "every rank is refused what the check calls, with an error"
 
 
 def found(outcome: str, message: str) -> Result:
@@ -24,12 +25,13 @@ def found(outcome: str, message: str) -> Result:
 
 
 def agreed(report: GroupReport) -> Result:
-    """What all ranks found, none of which failed; they must have found the same."""
+    """What all ranks found, none of which failed; they must have found the same, and have been refused the same."""
     first = report.values[0]
-    if all(value == first for value in report.values):
-        return Result(first)
-    seen = ", ".join(f"rank {r.rank}: {r.value['outcome']} {r.value['message']}".strip() for r in report.ranks)
-    return _violation(Finding("the same on every rank", seen))
+    if any(value != first for value in report.values):
+        seen = ", ".join(f"rank {rank.rank}: {_told(rank.value)}" for rank in report.ranks)
+        return _violation(Finding("the same on every rank", seen))
+    refused = first["outcome"] == "pass" and first["served"] and not any(first["served"])
+    return found("unsupported", _REFUSED) if refused else found(first["outcome"], first["message"])
 
 
 def cause(report: GroupReport) -> RankReport:
@@ -52,6 +54,13 @@ def failed(name: str, case: Mapping[str, Any], size: int, report: GroupReport) -
         return Result(None, replace(failure, traceback=f"{failure.traceback}\n{detail}"), report.text())
     call = f"rank {rank.rank} of {size}: {finding.call or rank.call}".rstrip(": ")
     return _violation(replace(finding, call=call, detail=detail))
+
+
+def _told(value: Mapping[str, Any]) -> str:
+    """What a rank found, in words."""
+    refused = [str(number) for number, served in enumerate(value["served"], 1) if not served]
+    calls = f"{', '.join(refused) or 'none'} of {len(value['served'])} calls refused" if value["served"] else ""
+    return ", ".join(filter(None, (f"{value['outcome']} {value['message']}".strip(), calls)))
 
 
 def _finding(rank: RankReport, failure: Failure) -> Finding | None:

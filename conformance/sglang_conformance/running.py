@@ -23,7 +23,7 @@ from .judge import Judge
 from .probes import client
 from .recorder import ADDRESS, FACTS, Recorder
 from .requirements import loader
-from .session import preloaded
+from .stages import preloaded
 
 if TYPE_CHECKING:
     from .ranks.cluster import Cluster

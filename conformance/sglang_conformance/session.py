@@ -1,4 +1,4 @@
-"""One run: the host and the platform made ready once, then one observation for each check.
+"""One run: the host and the platform are made ready once, then one observation comes of each check.
 
 PYTEST_DONT_REWRITE
 """
@@ -15,169 +15,43 @@ from typing import TYPE_CHECKING, Any
 
 from .blame import is_vendor, stack_in, vendor_line
 from .certificate.model import Finding, Observation
-from .config import WORLD_SIZES, Config
-from .grounds import Ground, ThisMachine, of_cluster
-from .hosts.story import Story, read
+from .config import Config
+from .hosts.story import Story
 from .probes import client
 from .probes.client import Warm
 from .probes.result import Failure, Result, ZygoteError, readable
-from .probes.world import World
-from .ranked import RankedChecks
-from .ranked_result import found
-from .ranks.stage import ClusterError
 from .requirements.loader import Catalogue
-from .subject import reference_world
+from .stages import BuiltIn, Stages, failed_stage
 from .suite import execute
-from .suite.areas import AREAS, module_name
 from .suite.declare import Check, parameters
 from .suite.expect import Violation
 
 if TYPE_CHECKING:
     from .ranks.cluster import Cluster
 
-_JOBS = "sglang_conformance.suite.execute"
-_MEMBER = "sglang_conformance.suite.member"
-_STORY = "sglang_conformance.hosts.story:tell"
-
-
-def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
-    """The modules that the zygote imports, so that no probe has to.
-
-    An out-of-tree device's tensors may be of a Python subclass, as the simulated one's are; torch imports a second's
-    worth of modules at the first operation on one.
-    """
-    common = ("torch", "numpy", "psutil", "hypothesis", *map(module_name, AREAS))
-    return common if in_tree else (*common, "torch.distributed.tensor")
-
-
-class Stages:
-    """The warm processes of one world: the host entered; the platform resolved in it. Made when first needed."""
-
-    def __init__(self, zygote: Warm, config: Config, world: World, *, workers: int, cluster: Cluster | None) -> None:
-        self._zygote = zygote
-        self._cluster = cluster
-        self._no_cluster = ""
-        self._config = config
-        self._workers = workers
-        self._world = replace(world, paths=config.paths)
-        self._entering = {
-            "kind": config.host.kind,
-            "table": config.host.contract.to_json(),
-            "subject": config.subject.to_json(),
-        }
-
-    @cached_property
-    def host(self) -> tuple[Warm | None, Result]:
-        """The process in which the host is imported, and nothing of the vendor's; or None and how that failed."""
-        return self._zygote.warm(f"{_JOBS}:enter_host", self._entering, deadline=client.START_DEADLINE)
-
-    @cached_property
-    def platform(self) -> tuple[Warm | None, Result]:
-        """The process in which the platform is resolved, or None and how that failed."""
-        deadline = 2 * self._config.deadline
-        return self._zygote.warm(f"{_JOBS}:resolve_platform", self._entering, world=self._world, deadline=deadline)
-
-    @cached_property
-    def survives_fork(self) -> bool:
-        """Whether checks may run in forks of the process that resolved the platform."""
-        platform, _ = self.platform
-        return platform is not None and platform.threads == 1 and not platform.run(f"{_JOBS}:forks_badly").value
-
-    @cached_property
-    def _devices(self) -> Result:
-        """How many devices there are for ranks, or why they could not be counted."""
-        platform, result = self.platform
-        if platform is None:
-            return result
-        job, deadline = f"{_MEMBER}:devices", self._config.deadline
-        if self.survives_fork:
-            return platform.run(job, deadline=deadline)
-        return self._zygote.run(job, {"entering": self._entering}, world=self._world, deadline=3 * deadline)
-
-    @cached_property
-    def ranks(self) -> RankedChecks:
-        """The checks on ranks; the devices could be counted."""
-        config, ground = self._config, self._ground()
-        sizes = config.world_sizes
-        if self._cluster is not None and sizes is None:
-            sizes = tuple(sorted({size for size in (*WORLD_SIZES, self._cluster.size) if size <= self._cluster.size}))
-        return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline)
-
-    def _ground(self) -> Ground:
-        platform, _ = self.platform
-        if platform is None:
-            raise ValueError("the platform could not be resolved")
-        if self._cluster is not None:
-            return of_cluster(self._cluster, self._zygote, self._entering, self._world, 2 * self._config.deadline)
-        devices = self._devices.value["count"]
-        if not self.survives_fork:
-            return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
-        ready, _ = platform.warm(f"{_MEMBER}:stand_ready", deadline=client.START_DEADLINE)
-        return ThisMachine(ready or platform, self._zygote, devices, self._workers)
-
-    def close(self) -> None:
-        """End the ranks; the warm processes end with the zygote."""
-        if "ranks" in vars(self):
-            self.ranks.close()
-
-    def tell(self) -> Story:
-        """The story of the plugin under test."""
-        host, result = self.host
-        if host is None:
-            return Story(obstacle=_failed_stage("host", result))
-        arguments = {"subject": self._entering["subject"]}
-        return read(host.run(_STORY, arguments, world=self._world, deadline=2 * self._config.deadline))
-
-    def run(self, check: Check) -> Result:
-        """Run a check's body in a probe of the stage that it needs, which must be there, or on ranks."""
-        if check.place == "ranks":
-            return self._run_on_ranks(check)
-        deadline = self._config.deadline + (client.START_DEADLINE if check.spawns else 0.0)
-        body = {
-            "module": check.module,
-            "name": check.name,
-            "examples": self._config.examples,
-            "deadline": 0.9 * deadline,  # what it waits for ends before it does, and so can be told
-        }
-        stage, _ = self.host if check.place == "host" else self.platform
-        if stage is None:
-            raise ValueError(f"{check.id}: its stage could not be made")
-        if check.place == "host":
-            return stage.run(f"{_JOBS}:run", body, world=self._world, deadline=deadline)
-        if self.survives_fork:
-            return stage.run(f"{_JOBS}:run", body, deadline=deadline)
-        alone = {"entering": self._entering, **body}
-        return self._zygote.run(f"{_JOBS}:resolve_and_run", alone, world=self._world, deadline=3 * deadline)
-
-    def _run_on_ranks(self, check: Check) -> Result:
-        if self._cluster is None and (uncounted := self._devices.failure):
-            return found("blocked", f"no devices: {uncounted.message}")
-        if self._no_cluster:
-            return found("not-run", self._no_cluster)
-        try:
-            return self.ranks.run(check)
-        except ClusterError as error:
-            if "ranks" not in vars(self):
-                self._no_cluster = str(error)  # it is not waited for again
-            return found("not-run", str(error))
-
-
-def _failed_stage(place: str, result: Result) -> str:
-    what = "the host could not be entered" if place == "host" else "the platform could not be resolved"
-    return f"{what}: {result.failure.message}" if result.failure else what
-
 
 class Session:
-    """A run's warm processes and what was learnt from them. Belongs to one pytest process; close it at the end."""
+    """A run's warm processes and what was learnt from them. Belongs to one pytest process; close it at the end.
+
+    ``built_in``: the host's own platform, where many runs share it; whoever lends it closes it.
+    """
 
     def __init__(
-        self, config: Config, catalogue: Catalogue, address: str, *, workers: int = 1, cluster: Cluster | None = None
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        address: str,
+        *,
+        workers: int = 1,
+        cluster: Cluster | None = None,
+        built_in: BuiltIn | None = None,
     ) -> None:
         self.config = config
         self._catalogue = catalogue
         self._address = address
         self._workers = workers
         self._cluster = cluster
+        self._lent = built_in
 
     @cached_property
     def _zygote(self) -> Warm:
@@ -185,17 +59,12 @@ class Session:
 
     @cached_property
     def _stages(self) -> Stages:
-        return self._stages_of(self.config, self.config.subject.world())
+        world = self.config.subject.world()
+        return Stages(self._zygote, self.config, world, workers=self._workers, cluster=self._cluster)
 
     @cached_property
-    def _built_in(self) -> Stages | None:
-        """The host's own CPU platform under the same checks, to tell whether a failure is the host's fault."""
-        world = reference_world(self.config.subject, self.config.host.contract)
-        own = replace(self.config.subject, name="cpu", in_tree=True, entry_points=(), siblings=(), requires=())
-        return self._stages_of(replace(self.config, subject=own), world) if world else None
-
-    def _stages_of(self, config: Config, world: World) -> Stages:
-        return Stages(self._zygote, config, world, workers=self._workers, cluster=self._cluster)
+    def _built_in(self) -> BuiltIn:
+        return BuiltIn(self._zygote, workers=self._workers, cluster=self._cluster)
 
     @cached_property
     def story(self) -> Story:
@@ -259,7 +128,7 @@ class Session:
         if check.place == "host" and not self.config.subject.in_tree and not self.story.has_instance:
             return self.story.obstacle or "the plugin does not come to life"
         stage, result = self._stages.host if check.place == "host" else self._stages.platform
-        return "" if stage is not None else _failed_stage(check.place, result)
+        return "" if stage is not None else failed_stage(check.place, result)
 
     def _judge(self, check: Check) -> Observation:
         if check.place == "controller":
@@ -288,11 +157,12 @@ class Session:
 
     def _is_hosts_fault(self, check: Check, observation: Observation) -> bool:
         scopes = {self._catalogue.get(id_).scope for id_ in check.requirements}
-        if self.config.subject.in_tree or scopes != {"any"} or self._built_in is None:
+        if self.config.subject.in_tree or scopes != {"any"}:
             return False
-        if self._built_in.host[0] is None or self._built_in.platform[0] is None:
+        stages = (self._lent or self._built_in).stages(self.config)
+        if stages is None or stages.host[0] is None or stages.platform[0] is None:
             return False
-        other = observe(check, self._built_in.run(check))
+        other = observe(check, stages.run(check))
         return other.outcome == "fail" and _same(other.finding, observation.finding)
 
 

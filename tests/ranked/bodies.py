@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_conformance.suite import expect
+from sglang_conformance.suite.collecting.judging import offered
 from sglang_conformance.suite.declare import on_ranks
 from sglang_conformance.suite.member import Member
 
@@ -77,6 +78,45 @@ def test_one_declines(member: Member) -> None:
         raise expect.Declined("not offered")
 
 
+@on_ranks(2)
+@given(number=st.integers(0, 3))
+def test_all_are_refused(member: Member, number: int) -> None:
+    offered(member, refusing)
+
+
+@on_ranks(2)
+def test_some_is_refused(member: Member) -> None:
+    offered(member, refusing)
+    offered(member, int, 7)
+
+
+@on_ranks(2)
+def test_one_rank_is_refused(member: Member) -> None:
+    offered(member, int, 7)
+    offered(member, refusing if member.number == 1 else int)
+
+
+@on_ranks(2, 3)
+def test_two_ranks_decline(member: Member) -> None:
+    if member.size == 2:
+        raise expect.Declined("not for two")
+    expect.equal(member.size, 2, call="size")
+
+
+@on_ranks(2, watched=False)
+def test_unwatched_rank_waits_for_nobody(member: Member) -> None:
+    import torch
+    import torch.distributed as dist
+
+    began = time.monotonic()
+    if member.number == 1:
+        time.sleep(0.3)
+    work = dist.all_reduce(torch.ones(1), group=member.group, async_op=True)
+    took = time.monotonic() - began
+    work.wait()
+    expect.that(member.number == 1 or took < 0.2, expected="the call has begun", seen=f"{took} s", call="all_reduce")
+
+
 @on_ranks(2, joined=False)
 def test_nothing_is_made(member: Member) -> None:
     import torch.distributed as dist
@@ -92,6 +132,10 @@ def test_leaves_its_mark(member: Member) -> None:
 
 @on_ranks(9)
 def test_needs_nine(member: Member) -> None: ...
+
+
+def refusing() -> None:
+    raise RuntimeError("not here")
 
 
 def meets(member: Member) -> None:

@@ -13,7 +13,8 @@ from sglang_conformance.certificate.model import Observation
 from sglang_conformance.config import resolve
 from sglang_conformance.probes import client
 from sglang_conformance.requirements import loader
-from sglang_conformance.session import Session, preloaded
+from sglang_conformance.session import Session
+from sglang_conformance.stages import preloaded
 from sglang_conformance.suite.declare import ATTRIBUTE
 
 Judging = Callable[..., Observation]

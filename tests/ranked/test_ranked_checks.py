@@ -74,6 +74,29 @@ def test_ranks_that_do_not_find_the_same_are_told(judged: Judging) -> None:
     assert "rank 0: unsupported not offered, rank 1: pass" in found.seen
 
 
+def test_what_every_rank_is_refused_is_unsupported(judged: Judging) -> None:
+    observation = judged("test_all_are_refused")
+    assert (observation.outcome, observation.message) == (
+        "unsupported",
+        "every rank is refused what the check calls, with an error",
+    )
+    assert judged("test_some_is_refused").outcome == "pass"
+
+
+def test_refusal_of_one_rank_is_told(judged: Judging) -> None:
+    seen = finding(judged("test_one_rank_is_refused")).seen
+    assert seen == "rank 0: pass, none of 2 calls refused, rank 1: pass, 2 of 2 calls refused"
+
+
+def test_further_sizes_are_tried_after_a_refusal(judged: Judging) -> None:
+    assert finding(judged("test_two_ranks_decline")).seen == "3"
+
+
+def test_unwatched_calls_do_not_wait_for_others(judged: Judging) -> None:
+    assert judged("test_unwatched_rank_waits_for_nobody").outcome == "pass"
+    assert judged("test_ranks_call_different_things").outcome == "fail"
+
+
 def test_unjoined_ranks_have_made_nothing(judged: Judging) -> None:
     assert judged("test_nothing_is_made").outcome == "pass"
 

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from sglang_conformance.probes import client
-from sglang_conformance.session import preloaded
+from sglang_conformance.stages import BuiltIn, preloaded
+from zoo.inspection import Bench
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def bench() -> Iterator[Bench]:
     zygote = client.start(preloaded())
-    yield zygote.address
+    warm = client.connect(zygote.address)
+    built_in = BuiltIn(warm)
+    yield Bench(zygote.address, built_in)
+    built_in.close()
+    warm.close()
     zygote.close()
 
 

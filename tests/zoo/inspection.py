@@ -1,9 +1,12 @@
-"""Certifying a plugin of the zoo without a pytest process of its own: one warm process serves them all."""
+"""Certifying a plugin of the zoo without a pytest process of its own: one warm process serves them all.
+
+So does the host's own platform, which is asked about each failure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +17,19 @@ from sglang_conformance.certificate.verdict import certify
 from sglang_conformance.config import resolve
 from sglang_conformance.judge import Judge
 from sglang_conformance.requirements import loader
+from sglang_conformance.stages import BuiltIn
 from sglang_conformance.suite.areas import all_checks
 from sglang_conformance.suite.declare import Check
 
 EXAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every plugin of the zoo is judged with."""
+
+    address: str
+    built_in: BuiltIn
 
 
 @cache
@@ -29,7 +41,7 @@ def catalogue() -> loader.Catalogue:
 def inspect(
     folder: Path,
     platform: str,
-    address: str,
+    bench: Bench,
     *,
     release: str = "0.5.23",
     deadline: float = 10.0,
@@ -52,7 +64,7 @@ def inspect(
             world_size=world_size,
             folder=folder,
         )
-    judge = Judge(replace(config, paths=(str(folder),)), address, catalogue())
+    judge = Judge(replace(config, paths=(str(folder),)), bench.address, catalogue(), built_in=bench.built_in)
     try:
         applying = [check for check in suite or all_checks() if judge.applies(check)]
         observations = [judge.judge(check) for check in applying]

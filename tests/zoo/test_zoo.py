@@ -15,7 +15,7 @@ import pytest
 from sglang_conformance.suite.areas import all_checks
 from sglang_conformance.suite.declare import Check
 from zoo import defects, variants
-from zoo.inspection import catalogue, failing, inspect
+from zoo.inspection import Bench, catalogue, failing, inspect
 from zoo.workshop import RIGHT, Defect, Edit, Variant, build
 
 Record = Callable[[str, object], None]
@@ -45,7 +45,7 @@ def checks_of(*named: str) -> tuple[Check, ...]:
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: d.name)
 def test_defect_is_caught_by_the_requirement_it_breaks(
-    defect: Defect, tmp_path: Path, address: str, record_property: Record, monkeypatch: pytest.MonkeyPatch
+    defect: Defect, tmp_path: Path, bench: Bench, record_property: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in defect.environment.items():
         monkeypatch.setenv(name, value)
@@ -54,7 +54,7 @@ def test_defect_is_caught_by_the_requirement_it_breaks(
     certificate = inspect(
         folder,
         plugin.name,
-        address,
+        bench,
         release=defect.release,
         deadline=defect.deadline,
         world_size=defect.world_size,
@@ -84,20 +84,20 @@ MIXIN_FIRST = Edit(
     ],
 )
 def test_right_plugin_is_not_blamed(
-    name: str, edits: tuple[Edit, ...], release: str, tmp_path: Path, address: str
+    name: str, edits: tuple[Edit, ...], release: str, tmp_path: Path, bench: Bench
 ) -> None:
-    certificate = inspect(build(RIGHT[name], tmp_path, edits), name, address, release=release, world_size="2")
+    certificate = inspect(build(RIGHT[name], tmp_path, edits), name, bench, release=release, world_size="2")
     assert failing(certificate) == {}
     assert [o for o in certificate.outcomes if o.outcome in ("blocked", "not-run", "host-defect")] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
-def test_right_variant_is_not_blamed(variant: Variant, tmp_path: Path, address: str) -> None:
+def test_right_variant_is_not_blamed(variant: Variant, tmp_path: Path, bench: Bench) -> None:
     plugin = RIGHT[variant.of]
     certificate = inspect(
         build(plugin, tmp_path, variant.edits),
         plugin.name,
-        address,
+        bench,
         release=variant.release,
         deadline=variant.deadline,
         world_size="2",

@@ -13,7 +13,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +30,11 @@ class Rank:
 
     ``local`` is its number among those of its machine, and so the device that is meant for it; of a group on one
     machine it is ``number``. ``meeting`` is a name that the ranks of this group, and no others, share. ``seconds`` is
-    the time that the present check has. ``counts`` are the collective calls made so far, by group; ``generation`` tells
-    the groups of one name apart, which torch gives again once all groups were destroyed. ``reach`` is called with the
-    number of the part that the check has come to, where it has several: a failure then tells which. ``calling``: it is
-    inside of a collective call.
+    the time that the present check has, ``check`` its number, from 1, which is the set-up. ``counts`` are the
+    collective calls made so far, by group; ``generation`` tells the groups of one name apart, which torch gives again
+    once all groups were destroyed. ``reach`` is called with the number of the part that the check has come to, where it
+    has several: a failure then tells which. ``calling``: it is inside of a collective call, or its calls are not
+    watched.
     """
 
     number: int
@@ -42,10 +43,20 @@ class Rank:
     state: Any = None
     seconds: float = 0.0
     local: int = 0
+    check: int = 1
     generation: int = 0
     reach: Callable[[int], None] = lambda part: None
     counts: dict[str, int] = field(default_factory=dict)
     calling: bool = False
+
+    @contextlib.contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """For a while collective calls are not said, and wait for nobody; all ranks must leave them out alike."""
+        self.calling = True
+        try:
+            yield
+        finally:
+            self.calling = False
 
 
 def live(
@@ -81,7 +92,7 @@ def live(
     before = _surroundings()
     while (received := control.receive()) is not None:
         request, _ = received
-        rank.seconds = request["seconds"]
+        rank.check, rank.seconds = request["id"], request["seconds"]
         board.begin(request["id"])
         _seed()
         answer = _run(rank, request["check"], request["arguments"])

@@ -6,10 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from . import expect
 from .collecting import distributed, drawn, tensors
+from .collecting.apart import at_odd_times
 from .collecting.judging import Verdict, attempt
 from .collecting.parts import MOVE, Parts, each_type, moved, summed
 from .declare import on_ranks, requirement
@@ -20,16 +23,20 @@ _SMALL_CALLS = 40
 
 
 @requirement("COL-060")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_reductions_under_way_complete_in_any_order_of_waiting(member: Member) -> None:
     import torch.distributed as dist
 
+    pause = at_odd_times(member)
     with Verdict() as verdict:
         for turn, order in enumerate(("as begun", "backwards", "shuffled", "shuffled")):
             parts = [replace(each, salt=each.salt + turn) for each in each_type(member, "sum", drawn.FLOATS)]
             given = [tensors.made(each.of(member.number), each.dtype, member.device) for each in parts]
             call = f"{len(parts)} torch.distributed.all_reduce(async_op=True), waited for {order}"
-            works = [attempt(call, dist.all_reduce, tensor, group=member.group, async_op=True) for tensor in given]
+            works = []
+            for tensor in given:
+                pause()
+                works.append(attempt(call, dist.all_reduce, tensor, group=member.group, async_op=True))
             # Each rank waits in an order of its own: all were begun in the same one.
             for number in _ordered(len(works), order, turn + member.number):
                 attempt(f"{call}: wait", works[number].wait)
@@ -80,14 +87,16 @@ def test_work_that_was_waited_for_is_complete(member: Member) -> None:
 
 
 @requirement("COL-063")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_computations_and_collectives_keep_their_order(member: Member) -> None:
     import numpy as np
 
     parts = summed(member, "float32", (3001,))
     mine, whole = tensors.made(parts.of(member.number), "float32", member.device), None
+    pause = at_odd_times(member)
     call = "compute, GroupCoordinator.all_reduce, compute, with nothing between them"
     for step in range(_STEPS):
+        pause()
         given = mine * 2.0 ** (step % 3)
         total = attempt(call, member.coordinator.all_reduce, given * 1.0)
         given.fill_(float("nan"))  # what was reduced was a copy: this must change nothing
@@ -126,13 +135,13 @@ def test_collectives_on_another_stream_are_ordered_by_it(member: Member) -> None
 
 
 @requirement("COL-065")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_overlapping_groups_do_not_mix(member: Member) -> None:
     import torch.distributed as dist
 
-    last, pattern = member.size - 1, random.Random(1)
+    last, pattern, pause, results = member.size - 1, random.Random(1), at_odd_times(member), []
     both = [list(range(member.size))] * 2 if last == 1 else [list(range(last)), list(range(1, member.size))]
-    with distributed.groups(member, *both) as mine, Verdict() as verdict:
+    with distributed.groups(member, *both) as mine:
         for step in range(_STEPS):
             which = pattern.randrange(2)
             group, ranks = mine[which], both[which]
@@ -141,8 +150,12 @@ def test_overlapping_groups_do_not_mix(member: Member) -> None:
             parts = Parts("sum", drawn.FLOATS[step % 3], len(ranks), (9,), 5 * step + which)
             tensor = tensors.made(parts.of(ranks.index(member.number)), parts.dtype, member.device)
             call = f"call {step + 1}, torch.distributed.all_reduce of {parts.words()} in a group of ranks {ranks}"
+            pause()
             attempt(call, dist.all_reduce, tensor, group=group)
-            verdict.reduced(tensor, parts, call)
+            results.append((tensor, parts, call))
+    with Verdict() as verdict:
+        for result in results:
+            verdict.reduced(*result)
 
 
 @requirement("COL-066")
@@ -188,24 +201,30 @@ def test_gathers_follow_the_order_of_the_groups_ranks(member: Member) -> None:
 
 
 @requirement("COL-068")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_changing_collectives_leave_nothing_behind(member: Member) -> None:
     group, gone = member.coordinator, "many calls in a row, of changing kinds, shapes and types"
-    with Verdict() as verdict:
-        for number in range(_SMALL_CALLS):
-            dtype, shape = drawn.FLOATS[number // 3 % 3], (1 + number % 5, 1 + number % 2)
-            sums, parts = summed(member, dtype, shape, number), moved(member, dtype, shape, number)
-            own, root = tensors.made(parts.of(member.number), dtype, member.device), number % member.size
-            if number % 3 == 0:
-                call = f"{gone}: GroupCoordinator.all_gather of {parts.words()}"
-                verdict.gathered(attempt(call, group.all_gather, own, dim=0), parts, call)
-            elif number % 3 == 1:
-                call = f"{gone}: GroupCoordinator.broadcast of {parts.words()}, src={root}"
-                verdict.moved(attempt(call, group.broadcast, own, src=root), parts, root, call)
-            else:
-                call = f"{gone}: GroupCoordinator.all_reduce of {sums.words()}"
-                given = tensors.made(sums.of(member.number), dtype, member.device)
-                verdict.reduced(attempt(call, group.all_reduce, given), sums, call)
+    verdict, judgements, pause = Verdict(), list[Callable[[], None]](), at_odd_times(member)
+    for number in range(_SMALL_CALLS):
+        dtype, shape = drawn.FLOATS[number // 3 % 3], (1 + number % 5, 1 + number % 2)
+        sums, parts = summed(member, dtype, shape, number), moved(member, dtype, shape, number)
+        own, root = tensors.made(parts.of(member.number), dtype, member.device), number % member.size
+        pause()
+        if number % 3 == 0:
+            call = f"{gone}: GroupCoordinator.all_gather of {parts.words()}"
+            got = attempt(call, group.all_gather, own, dim=0)
+            judgements.append(partial(verdict.gathered, got, parts, call))
+        elif number % 3 == 1:
+            call = f"{gone}: GroupCoordinator.broadcast of {parts.words()}, src={root}"
+            got = attempt(call, group.broadcast, own, src=root)
+            judgements.append(partial(verdict.moved, got, parts, root, call))
+        else:
+            call = f"{gone}: GroupCoordinator.all_reduce of {sums.words()}"
+            got = attempt(call, group.all_reduce, tensors.made(sums.of(member.number), dtype, member.device))
+            judgements.append(partial(verdict.reduced, got, sums, call))
+    with verdict:  # only now: whoever reads a result waits for it
+        for judge in judgements:
+            judge()
 
 
 @requirement("COL-069")

@@ -30,7 +30,7 @@ class Check:
     """A declared check. ``place``: the controller, which sees plain data only; a probe in which the host is imported
     and nothing of the vendor's; a probe in which the platform under test is resolved; or every rank of a group.
     ``spawns``: it starts a fresh interpreter, and gets the time for that besides. ``sizes`` are those of its groups,
-    ``joined`` says whether the host's groups are made beforehand.
+    ``joined`` says whether the host's groups are made beforehand, ``watched`` whether its collective calls are.
     """
 
     module: str
@@ -40,6 +40,7 @@ class Check:
     spawns: bool = False
     sizes: tuple[int, ...] = ()
     joined: bool = False
+    watched: bool = True
     line: int = 0
 
     @property
@@ -85,16 +86,20 @@ def in_probe(function: Function) -> Function:
     return _placed(function, "platform")
 
 
-def on_ranks(*sizes: int, joined: bool = True) -> Callable[[Function], Function]:
+def on_ranks(*sizes: int, joined: bool = True, watched: bool = True) -> Callable[[Function], Function]:
     """Run the body on every rank of a group, for each of these sizes; it is given its ``member`` of the group.
 
     ``joined``: the ranks have made the host's groups, with tensor parallelism over all of them. A property is drawn in
     the controller, for all ranks alike, so what it draws is plain data: numbers, texts, lists, dicts.
+
+    ``watched``: before each collective call the ranks meet on the board, so that one that calls another, or none, is
+    told at once. That synchronises them: a check that looks for races, or for what a barrier does, goes without.
     """
 
     def place(function: Function) -> Function:
         _placed(function, "ranks")
-        setattr(function, ATTRIBUTE, replace(getattr(function, ATTRIBUTE), sizes=sizes, joined=joined))
+        placed = replace(getattr(function, ATTRIBUTE), sizes=sizes, joined=joined, watched=watched)
+        setattr(function, ATTRIBUTE, placed)
         return function
 
     return place

@@ -5,10 +5,11 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..hosts import groups
@@ -18,6 +19,7 @@ from ..ranks.store import store_of
 from . import expect
 from .aids import worker
 from .execute import Stage, call, resolve_platform
+from .side import Side
 
 _SCHEME = "sglang-conformance"
 
@@ -28,7 +30,9 @@ class Member:
 
     ``number`` of ``size``, ``local`` on its machine, as SGLang counts there: by devices; ``device`` is the torch device
     that the platform names for it, ``backend`` what SGLang chooses for that device, ``seconds`` the time that a check
-    has. ``joined``: the host's groups are made, with tensor parallelism over all ranks.
+    has. ``joined``: the host's groups are made, with tensor parallelism over all ranks. ``side`` is how the ranks
+    speak beside what they check. ``served`` notes of each call that a platform may refuse whether it was served: all
+    ranks must say the same.
     """
 
     number: int
@@ -40,7 +44,9 @@ class Member:
     meeting: str
     seconds: float
     joined: bool
-    _meetings: Iterator[int] = field(default_factory=itertools.count)
+    side: Side
+    served: list[bool] = field(default_factory=list, init=False)
+    _meetings: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     @property
     def coordinator(self) -> Any:
@@ -54,7 +60,7 @@ class Member:
 
     def method(self) -> str:
         """An ``init_method`` at which the ranks meet, another one at each call; all ranks call it equally often."""
-        return f"{_SCHEME}://{self.address}/{self.meeting}.{next(self._meetings)}"
+        return f"{_SCHEME}://{self.address}/{self.meeting}.{self.side.check}.{next(self._meetings)}"
 
     def join(self, *, timeout: int | None = None, **sizes: int) -> None:
         """Make the host's groups, as SGLang's worker does: of these sizes, by the names of the layouts' oracle.
@@ -99,24 +105,32 @@ def prepare(rank: Rank, address: str, joined: bool, seconds: float, entering: Ma
     worker.make_current(platform, device)
     backend = groups.state().get_default_distributed_backend(device.type)
     local = rank.local if device.index is None else int(device.index)
-    member = Member(rank.number, rank.size, local, device, backend, address, rank.meeting, seconds, joined)
+    side = Side(store_of(address, rank.meeting, seconds), rank.number, rank.size, seconds, rank.check)
+    member = Member(rank.number, rank.size, local, device, backend, address, rank.meeting, seconds, joined, side)
     if joined:
         member.join(tp=rank.size)
     return stage, member
 
 
-def run(rank: Rank, module: str, name: str, cases: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
-    """Run a check's body on this rank, for one case after the other; what it found in the last."""
-    stage, member = rank.state
+def run(
+    rank: Rank, module: str, name: str, cases: Sequence[Mapping[str, Any]], deadline: float, watched: bool
+) -> dict[str, Any]:
+    """Run a check's body on this rank, for one case after the other; what it found in the last.
+
+    ``served``: of each call that may be refused, whether it was served.
+    """
+    stage, prepared = rank.state
+    member = replace(prepared, side=replace(prepared.side, check=rank.check))
     body = getattr(importlib.import_module(module), name)
     given = {**vars(stage), "member": member, "deadline": deadline}
     found: dict[str, Any] = {}
-    for number, case in enumerate(cases):
-        rank.reach(number)
-        found = call(_inner(body), {**given, **case})
-        if found["outcome"] != "pass":
-            break
-    return found
+    with contextlib.nullcontext() if watched else rank.unwatched():
+        for number, case in enumerate(cases):
+            rank.reach(number)
+            found = call(_inner(body), {**given, **case})
+            if found["outcome"] != "pass":
+                break
+    return {**found, "served": member.served}
 
 
 def _inner(body: Any) -> Any:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ...hosts import groups as hosts
+from ..grouping import beside
+
 if TYPE_CHECKING:
     from ..member import Member
 
@@ -50,27 +53,23 @@ def reduce_scatter_single(output: Any, tensor: Any, **options: Any) -> Any:
 
 @contextmanager
 def groups(member: Member, *ranks: Sequence[int]) -> Iterator[list[Any]]:
-    """Groups of these ranks, each with the platform's backend; destroyed once all ranks are done with them.
+    """Groups of these ranks, made as SGLang makes its own; destroyed once all ranks are done with them.
 
-    All ranks must make them alike. None for a group that the member is not in.
+    Backend and options are those that SGLang gives the groups on the device (0.5.23, srt/distributed/parallel_state.py:
+    initialize_model_parallel asks the world's group for its backend, the coordinator gets options by its name). All
+    ranks must make them alike. None for a group that the member is not in.
     """
     import torch.distributed as dist
 
     timeout = timedelta(seconds=member.seconds)
-    made = [dist.new_group(list(members), timeout=timeout, backend=member.backend) for members in ranks]
+    backend, options = beside.backend(), hosts.state().get_torch_distributed_pg_options
+    made = [
+        dist.new_group(list(members), timeout=timeout, backend=backend, pg_options=options("tp")) for members in ranks
+    ]
     mine = [group if member.number in members else None for group, members in zip(made, ranks, strict=True)]
     try:
         yield mine
-        dist.barrier(group=member.coordinator.cpu_group)
+        member.side.meet()
     finally:
         for group in filter(None, mine):
             dist.destroy_process_group(group)
-
-
-def to_all(member: Member, thing: Any) -> list[Any]:
-    """What every rank says, by way of the host: for judging, not for what is judged."""
-    import torch.distributed as dist
-
-    said: list[Any] = [None] * member.size
-    dist.all_gather_object(said, thing, group=member.coordinator.cpu_group)
-    return said

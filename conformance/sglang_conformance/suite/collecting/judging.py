@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 REFUSED = object()
-"""What :func:`tried` gives for a call that raises."""
+"""What :func:`tried`, :func:`offered` and :func:`served` give for a call that raises."""
 
 
 class Verdict:
@@ -112,10 +112,12 @@ class Verdict:
         operation: str = MOVE,
         within: Array | float = 0.0,
     ) -> None:
-        """A tensor of that type and shape with these numbers.
+        """A tensor of that type and shape with these numbers; nothing is said of what was refused.
 
         ``sources`` gives the ranks' own at each position: from them the message tells whose is missing or misplaced.
         """
+        if got is REFUSED:
+            return
 
         def judge() -> None:
             _is_tensor(got, expected.shape, dtype, call)
@@ -140,18 +142,25 @@ def tried(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
         return REFUSED
 
 
-def served(member: Member, call: str, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """As :func:`attempt`, for a method behind which SGLang has an operator of its own.
+def offered(member: Member, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """As :func:`tried`, for a call that a platform may refuse, but then on every rank alike.
 
-    Declined where it raises for host tensors: those operators are registered for the accelerator's dispatch key alone
-    (0.5.23, srt/utils/custom_op.py and srt/utils/common.py).
+    What is refused throughout a check is told as unsupported.
+    """
+    got = tried(function, *given, **options)
+    member.served.append(got is not REFUSED)
+    return got
+
+
+def served(member: Member, call: str, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """As :func:`attempt`, for a method behind which SGLang has an operator of its own; host tensors are only offered.
+
+    Those operators are registered for the accelerator's dispatch key alone (0.5.23, srt/utils/custom_op.py and
+    srt/utils/common.py).
     """
     if member.device.type != "cpu":
         return attempt(call, function, *given, **options)
-    got = tried(function, *given, **options)
-    if got is REFUSED:
-        raise expect.Declined("SGLang has this collective for accelerators only, and refuses tensors of the host")
-    return got
+    return offered(member, function, *given, **options)
 
 
 def _is_tensor(got: Any, shape: Sequence[int], dtype: str, call: str) -> None:
@@ -187,8 +196,13 @@ def _has_numbers(
         told = "it was never written"
     place = [int(index) for index in _index_of(first, expected.shape)]
     where = f"wrong at {len(wrong)} of {expected.size} positions, first at {place}"
-    seen = ", ".join(filter(None, (f"{saw:g}", told, where)))
-    expect.fail(expected=f"{wanted:g} at {place}", seen=seen, call=call)
+    seen = ", ".join(filter(None, (_spelt(saw), told, where)))
+    expect.fail(expected=f"{_spelt(wanted)} at {place}", seen=seen, call=call)
+
+
+def _spelt(number: float) -> str:
+    """A number with all its digits: the last bit may be what is wrong."""
+    return repr(number).removesuffix(".0")
 
 
 def _index_of(flat: int, shape: Sequence[int]) -> list[int]:
