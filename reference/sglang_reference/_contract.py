@@ -6,6 +6,7 @@ JSON data.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ def since(release: str) -> bool:
     return _numbers(TABLE["release"]) >= _numbers(release)
 
 
+@functools.cache
 def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 

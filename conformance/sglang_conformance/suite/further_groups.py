@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from ..hosts import groups as host_groups
 from . import expect
 from .aids import worker
+from .collecting import judging
 from .declare import on_ranks, requirement
-from .grouping import beside, joining, machines, numbers
+from .grouping import beside, joining, numbers
 from .member import Member
 
 _HOOKED = "a hook on SGLang's parallel_state, or on its GroupCoordinator, does something else"
-_LATE = 0.02  # seconds
+_BARRIER = "a hook on SGLang's barrier does something else, or the backend's does not wait for its own ranks"
+_LATE = 0.005  # seconds
+_FACTORS = (1, 3, 5)
+_ROUNDS = 3
 
 
 @requirement("PG-013")
@@ -43,39 +49,34 @@ def test_neighbours_are_the_next_ranks_of_the_group(member: Member) -> None:
 
 
 @requirement("PG-014")
-@on_ranks(2, 4)
-def test_barrier_waits_for_the_last_rank(member: Member) -> None:
-    count = machines.counts(member)
-    if member.number == member.size - 1:
-        time.sleep(_LATE)  # without it a barrier that does not wait could pass now and then
-    count.add("here")
-    expect.attempt("get_tp_group().barrier()", member.coordinator.barrier)
-    seen = count.read("here")
-    call = "ranks that had come when get_tp_group().barrier() ended"
-    expect.equal(seen, member.size, call=call, cause=_HOOKED)
+@on_ranks(2, 4, watched=False)
+def test_barrier_waits_for_every_rank(member: Member) -> None:
+    _waits_for_all(member, "get_tp_group().barrier()", member.coordinator.barrier)
 
 
 @requirement("PG-014")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_barrier_waits_for_its_own_group_only(member: Member) -> None:
-    lists = beside.strided(member.size)
-    own = next(ranks for ranks in lists if member.number in ranks)
-    count = machines.counts(member)
-    with beside.added(member, {"strided": lists}) as made:
-        if member.number % 2 == 0:  # the odd ranks come to theirs when the even ones have left theirs
-            count.add("even")
-            expect.attempt("barrier of the even ranks' group", made["strided"].barrier)
-            seen = count.read("even")
-            count.add("even left")
-        else:
-            count.wait("even left", (member.size + 1) // 2)
-            count.add("odd")
-            expect.attempt("barrier of the odd ranks' group", made["strided"].barrier)
-            seen = count.read("odd")
-    call = f"GroupCoordinator.barrier() of ranks {own}"
-    expect.that(
-        seen == len(own), expected=f"{len(own)} ranks there when it ends", seen=str(seen), call=call, cause=_HOOKED
-    )
+    _waits_for_its_own(member, "GroupCoordinator.barrier()", lambda coordinator: coordinator.barrier())
+
+
+@requirement("PG-045")
+@on_ranks(2, 4, watched=False)
+def test_torchs_barrier_waits_for_every_rank(member: Member) -> None:
+    import torch.distributed as dist
+
+    _waits_for_all(member, "torch.distributed.barrier()", dist.barrier)
+    call = "torch.distributed.barrier(get_tp_group().device_group)"
+    _waits_for_all(member, call, partial(dist.barrier, group=member.group))
+
+
+@requirement("PG-045")
+@on_ranks(2, 4, watched=False)
+def test_torchs_barrier_waits_for_its_own_group_only(member: Member) -> None:
+    import torch.distributed as dist
+
+    call = "torch.distributed.barrier() of a device_group"
+    _waits_for_its_own(member, call, lambda coordinator: dist.barrier(group=coordinator.device_group))
 
 
 @requirement("PG-015")
@@ -85,78 +86,107 @@ def test_group_of_one_rank_works(member: Member) -> None:
 
     with beside.added(member, {"alone": [[rank] for rank in range(member.size)]}) as made:
         alone = made["alone"]
-        exchanged = numbers.exchange(alone.device_group, member.number, 1, member.device, "group of one: device_group")
+        on_device = numbers.summed(alone.device_group, member.number, member.device, "group of one: device_group")
         on_host = numbers.exchange(alone.cpu_group, member.number, 1, torch.device("cpu"), "group of one: cpu_group")
         own = numbers.tensor(member.number, member.device)
         summed = expect.attempt("group of one: GroupCoordinator.all_reduce", lambda: alone.all_reduce(own.clone()))
         gathered = expect.attempt("group of one: GroupCoordinator.all_gather", lambda: alone.all_gather(own.clone()))
         expect.attempt("group of one: GroupCoordinator.barrier", alone.barrier)
-    numbers.judge(exchanged, [member.number])
+    numbers.judge_sum(on_device.value, [member.number], call=on_device.call)
     numbers.judge(on_host, [member.number])
     for answer in (summed, gathered):
         expect.equal(answer.value.cpu().tolist(), numbers.given(member.number), call=answer.call, cause=_HOOKED)
 
 
-@requirement("PG-016")
-@on_ranks(2, 4)
-def test_groups_of_the_same_ranks_never_mix(member: Member) -> None:
+@requirement("PG-048")
+@on_ranks(2)
+def test_torch_gathers_in_a_group_of_one_rank(member: Member) -> None:
+    import torch
     import torch.distributed as dist
 
-    ranks = list(range(member.size))
-    made = [expect.attempt("new_group", partial(dist.new_group, ranks, backend=member.backend)).value for _ in range(3)]
-    tensors = [numbers.tensor(member.number, member.device, factor) for factor in (1, 3, 5)]
+    with beside.added(member, {"alone": [[rank] for rank in range(member.size)]}) as made:
+        own = numbers.tensor(member.number, member.device)
+        whole = torch.full_like(own, numbers.POISON)
+        options = {"group": made["alone"].device_group}
+        got = judging.offered(member, dist.all_gather_into_tensor, whole, own, **options)
+    if got is not judging.REFUSED:
+        call = "group of one: all_gather_into_tensor in its device_group"
+        expect.equal(worker.values(whole), numbers.given(member.number), call=call)
+
+
+@requirement("PG-016")
+@on_ranks(2, 4, watched=False)
+def test_groups_of_the_same_ranks_never_mix(member: Member) -> None:
+    """Ranks come to each call at moments of their own: one may be in the next group while another reads the last."""
+    import torch.distributed as dist
+
+    ranks, pauses = list(range(member.size)), random.Random(member.number)
+    made = [beside.on_device(ranks) for _ in _FACTORS]
     call = "all_reduce in three groups of all ranks, all under way at once"
-    pairs = list(zip(made, tensors, strict=True))
-    works = expect.attempt(
-        call, lambda: [dist.all_reduce(tensor, group=group, async_op=True) for group, tensor in pairs]
-    ).value
-    for work in reversed(works):
-        expect.attempt(f"{call}: wait()", work.wait)
-    sums = [worker.values(tensor) for tensor in tensors]
+    sums = []
+    for _ in range(_ROUNDS):
+        tensors = [numbers.tensor(member.number, member.device, factor) for factor in _FACTORS]
+        works = []
+        for group, tensor in zip(made, tensors, strict=True):
+            _pause(pauses)
+            action = partial(dist.all_reduce, tensor, group=group, async_op=True)
+            works.append(expect.attempt(call, action).value)
+        for work in reversed(works):
+            expect.attempt(f"{call}: wait()", work.wait)
+        sums.append([worker.values(tensor) for tensor in tensors])
     for group in made:
-        expect.attempt("destroy_process_group", partial(dist.destroy_process_group, group))
-    for factor, summed in zip((1, 3, 5), sums, strict=True):
-        numbers.judge_sum(summed, ranks, call=f"{call}: the one of {factor}-fold numbers", factor=factor)
+        beside.destroy(group)
+    for found in sums:
+        for factor, summed in zip(_FACTORS, found, strict=True):
+            numbers.judge_sum(summed, ranks, call=f"{call}: the one of {factor}-fold numbers", factor=factor)
 
 
 @requirement("PG-017")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_overlapping_groups_are_used_in_turn(member: Member) -> None:
+    """Ranks come to each call at moments of their own: one may be in the next group while another reads the last."""
     lists = {
         "everyone": beside.everyone(member.size),
         "pairs": beside.pairs(member.size),
         "shifted": beside.pairs(member.size, shift=1),
         "strided": beside.strided(member.size),
     }
-    order = [*lists, *random.Random(member.size).choices(list(lists), k=24 // member.size)]
-    seen = []
+    order = random.Random(member.size).choices(list(lists), k=36 // member.size)
+    pauses = random.Random(member.number)
+    sums, seen = [], []
     with beside.added(member, lists) as made:
-        for step, kind in enumerate(order):
-            own = next(ranks for ranks in lists[kind] if member.number in ranks)
-            call = f"step {step} of {order}: group {own}"
+        for step, kind in enumerate(order):  # nothing between them that would keep ranks together
+            call = f"step {step} of {order}: group {made[kind].ranks}"
             factor = step % 3 + 1
-            args = (made[kind].device_group, member.number, len(own), member.device, call)
-            seen.append((own, factor, numbers.exchange(*args, factor=factor)))
-    for ranks, factor, exchanged in seen:
-        numbers.judge(exchanged, ranks, factor=factor, cause=_HOOKED)
+            _pause(pauses)
+            args = (made[kind].device_group, member.number, member.device, call)
+            sums.append((kind, factor, numbers.summed(*args, factor=factor)))
+        for kind, coordinator in made.items():
+            own = next(ranks for ranks in lists[kind] if member.number in ranks)
+            call = f"group {own}, after others"
+            seen.append((own, numbers.exchange(coordinator.device_group, member.number, len(own), member.device, call)))
+    for kind, factor, answer in sums:
+        own = next(ranks for ranks in lists[kind] if member.number in ranks)
+        numbers.judge_sum(answer.value, own, call=answer.call, factor=factor, cause=_HOOKED)
+    for ranks, exchanged in seen:
+        numbers.judge(exchanged, ranks, cause=_HOOKED)
 
 
 @requirement("PG-018")
 @on_ranks(2, 4)
 def test_groups_of_some_ranks_in_any_order(member: Member) -> None:
     import torch
-    import torch.distributed as dist
 
     seen = []
     last = member.size - 1
-    for backend, device in ((member.backend, member.device), ("gloo", torch.device("cpu"))):
+    for make, device in ((beside.on_device, member.device), (beside.on_host, torch.device("cpu"))):
         for ranks in (list(range(member.size))[::-1], [last, 0], [last]):
-            call = f"new_group({ranks}, backend={backend!r})"
-            group = expect.attempt(call, partial(dist.new_group, ranks, backend=backend)).value
+            group = make(ranks)
             if member.number in ranks:
+                call = f"new_group({ranks}) for tensors on {device.type}"
                 exchanged = numbers.exchange(group, member.number, len(ranks), device, call)
                 seen.append((sorted(ranks), exchanged))
-                expect.attempt(f"destroy_process_group of {call}", partial(dist.destroy_process_group, group))
+                beside.destroy(group)
     for ranks, exchanged in seen:
         numbers.judge(exchanged, ranks, cause="torch orders the ranks of a group by their numbers")
 
@@ -199,3 +229,41 @@ def test_destroying_a_group_leaves_the_others(member: Member) -> None:
     numbers.judge(other, second.ranks)
     numbers.judge(whole, range(member.size))
     expect.equal(joining.open_groups(), before, call="process groups, once all groups beside were destroyed")
+
+
+def _waits_for_all(member: Member, call: str, barrier: Callable[[], Any]) -> None:
+    """Each rank in turn comes late; without that, a barrier that does not wait could pass now and then."""
+    seen = []
+    for late in range(member.size):
+        if member.number == late:
+            time.sleep(_LATE)
+        come = f"{call}, round {late}"
+        member.side.add(come)
+        expect.attempt(call, barrier)
+        seen.append(member.side.read(come))
+    for late, there in enumerate(seen):
+        told = f"ranks that had come when {call} ended, where rank {late} comes late"
+        expect.equal(there, member.size, call=told, cause=_BARRIER)
+
+
+def _waits_for_its_own(member: Member, call: str, barrier: Callable[[Any], Any]) -> None:
+    lists = beside.strided(member.size)
+    own = next(ranks for ranks in lists if member.number in ranks)
+    with beside.added(member, {"strided": lists}) as made:
+        if member.number % 2 == 0:  # the odd ranks come to theirs when the even ones have left theirs
+            member.side.add("even")
+            expect.attempt(f"{call}, of the even ranks", partial(barrier, made["strided"]))
+            seen = member.side.read("even")
+            member.side.add("even left")
+        else:
+            member.side.wait("even left", (member.size + 1) // 2)
+            member.side.add("odd")
+            expect.attempt(f"{call}, of the odd ranks", partial(barrier, made["strided"]))
+            seen = member.side.read("odd")
+    expected = f"{len(own)} ranks there when it ends"
+    expect.that(seen == len(own), expected=expected, seen=str(seen), call=f"{call}, of ranks {own}", cause=_BARRIER)
+
+
+def _pause(drawn: random.Random) -> None:
+    """None at all, or up to a millisecond."""
+    time.sleep(drawn.choice((0.0, drawn.uniform(0.0, 0.001))))

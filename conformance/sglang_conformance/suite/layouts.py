@@ -16,10 +16,11 @@ from ..oracles import layouts as oracle
 from . import expect
 from .aids import groups
 from .declare import in_probe, on_ranks, requirement
-from .grouping import dry, joining, numbers, sizes
+from .grouping import dry, joining, laid_out, numbers, sizes
 from .member import Member
 
 _HOOKED = "a hook on SGLang's parallel_state lays the groups out otherwise"
+_ALL_RANKS = "new_group is a collective of all ranks: they must make the same groups in the same order"
 _REFUSALS = (RuntimeError, AssertionError, ValueError)
 
 
@@ -30,7 +31,7 @@ def test_layouts_are_those_worked_out_by_hand(platform: Any) -> None:
     for table in sizes.TABLES:
         for rank in range(table.world):
             call = f"the groups of rank {rank}, with {sizes.told(table.sizes)}"
-            layout = expect.attempt(call, partial(dry.lay_out, rank, sizes.whole(table.sizes), backend)).value
+            layout = dry.seen(call, rank, sizes.whole(table.sizes), backend)
             wanted = {kind: next(g for g in groups if rank in g) for kind, groups in table.groups.items()}
             _compare({kind: layout.own.get(kind) for kind in wanted}, wanted, call)
 
@@ -43,18 +44,19 @@ def test_layouts_follow_sglangs_rules(platform: Any, drawn: dict[str, int], plac
     world = drawn["tp"] * drawn["pp"]
     rank = int(place * world)
     call = f"the groups of rank {rank} of {world}, with {sizes.told(drawn)}"
-    layout = expect.attempt(call, partial(dry.lay_out, rank, drawn, backend)).value
+    layout = dry.seen(call, rank, drawn, backend)
     _compare(layout.own, oracle.members(drawn, world, rank), call)
 
 
 @requirement("PG-024")
 @on_ranks(2, 4, joined=False)
 def test_ranks_find_themselves_in_the_groups_of_the_rules(member: Member) -> None:
-    chosen = sizes.chosen(member.size, 1)[0]
-    call = sizes.told(chosen)
-    made = joining.made(member, call, **chosen)
-    own = {kind: list(coordinator.ranks) for kind, coordinator in made.items()}
-    _compare(own, oracle.members(chosen, member.size, member.number), f"the groups with {call}")
+    chosen = sizes.telling(member.size)[2]
+    own = oracle.members(chosen, member.size, member.number)
+    for kind, place in laid_out.places(member, chosen).items():
+        right = (own[kind], own[kind].index(member.number), len(own[kind]))
+        call = f"the ranks, rank_in_group and world_size of the {kind} group, with {sizes.told(chosen)}"
+        expect.equal(place, right, call=call, cause=_HOOKED)
 
 
 @requirement("PG-025")
@@ -63,28 +65,35 @@ def test_ranks_find_themselves_in_the_groups_of_the_rules(member: Member) -> Non
 def test_every_rank_makes_the_same_groups_in_the_same_order(platform: Any, drawn: dict[str, int]) -> None:
     backend = str(groups.chosen(platform.device_type).value)
     world = drawn["tp"] * drawn["pp"]
-    first = dry.lay_out(0, drawn, backend).made
+    with_sizes = f"of {world} makes, with {sizes.told(drawn)}"
+    first = dry.seen(f"the groups that rank 0 {with_sizes}", 0, drawn, backend).made
     for rank in sorted({1, world // 2, world - 1} - {0, world}):
-        call = f"the groups that rank {rank} of {world} makes, with {sizes.told(drawn)}"
-        made = expect.attempt(call, partial(dry.lay_out, rank, drawn, backend)).value.made
+        call = f"the groups that rank {rank} {with_sizes}"
+        made = dry.seen(call, rank, drawn, backend).made
         for mine, rank0s in zip([*made, None], [*first, None], strict=False):
-            cause = "new_group is a collective of all ranks: they must make the same groups in the same order"
-            expect.that(mine == rank0s, expected=f"{rank0s}, as rank 0", seen=f"{mine}", call=call, cause=cause)
+            expect.that(mine == rank0s, expected=f"{rank0s}, as rank 0", seen=f"{mine}", call=call, cause=_ALL_RANKS)
+
+
+@requirement("PG-025")
+@on_ranks(2, 4, joined=False)
+def test_ranks_ask_for_the_same_groups_in_the_same_order(member: Member) -> None:
+    chosen = sizes.telling(member.size)[1]
+    first, *others = laid_out.asked(member, chosen)
+    for rank, mine in enumerate(others, 1):
+        call = f"the groups that rank {rank} asks torch for, with {sizes.told(chosen)}"
+        expect.equal(mine, first, call=call, cause=_ALL_RANKS)
 
 
 @requirement("PG-026")
 @on_ranks(2, 4, joined=False)
 def test_numbers_stay_within_their_group(member: Member) -> None:
-    chosen = sizes.chosen(member.size, 6)[1]  # of four ranks two stages
-    call = sizes.told(chosen)
-    seen = []
-    for kind, each in joining.made(member, call, **chosen).items():
-        told = f"the {kind} group with {call}"
-        seen.append((kind, numbers.exchange(each.device_group, member.number, each.world_size, member.device, told)))
-    own = oracle.members(chosen, member.size, member.number)
-    for kind, exchanged in seen:
-        cause = "the ranks do not make the same groups in the same order, or the backend sends to others"
-        numbers.judge(exchanged, own[kind], cause=cause)
+    _numbers_stay(member, sizes.telling(member.size)[0])
+
+
+@requirement("PG-026")
+@on_ranks(2, 4, joined=False)
+def test_numbers_stay_within_attentions_and_the_experts_groups(member: Member) -> None:
+    _numbers_stay(member, sizes.telling(member.size)[1])
 
 
 @requirement("PG-027")
@@ -92,7 +101,7 @@ def test_numbers_stay_within_their_group(member: Member) -> None:
 @given(drawn=sizes.drawn(16))
 def test_kinds_of_the_same_ranks_share_a_coordinator(platform: Any, drawn: dict[str, int]) -> None:
     backend = str(groups.chosen(platform.device_type).value)
-    layout = dry.lay_out(0, drawn, backend)
+    layout = dry.seen(f"the groups of rank 0, with {sizes.told(drawn)}", 0, drawn, backend)
     for kind, other in oracle.sharing(drawn).items():
         call = f"the {kind} group and the {other} group, with {sizes.told(drawn)}"
         same = layout.one[kind] == layout.one[other]
@@ -164,6 +173,14 @@ def test_setting_up_twice_is_harmless_or_refused(member: Member) -> None:
     seen = numbers.exchange(member.group, member.number, member.size, member.device, "tp group set up again")
     expect.equal(joining.open_groups(), count, call="process groups after it was set up again", cause=_HOOKED)
     numbers.judge(seen, range(member.size))
+
+
+def _numbers_stay(member: Member, chosen: sizes.Sizes) -> None:
+    own = oracle.members(chosen, member.size, member.number)
+    for kinds, exchanged in laid_out.exchanged(member, chosen).items():
+        cause = "the ranks do not make the same groups in the same order, or the backend sends to others"
+        for kind in kinds:
+            numbers.judge(exchanged, own[kind], cause=cause)
 
 
 def _compare(own: dict[str, Any], wanted: dict[str, list[int]], call: str) -> None:

@@ -80,6 +80,55 @@ from datetime import timedelta as time
 group = SimProcessGroup(dist.ProcessGroupGloo(store, rank, size, timeout=timeout), rank, size)
 group._gloo = dist.ProcessGroupGloo(dist.PrefixStore("long", store), rank, size, timeout=time(hours=1))
 return group"""
+_QUICK = """\
+class Quick(SimProcessGroup):
+    def barrier(self, *args, **kwargs):
+        done = torch.futures.Future()
+        done.set_result([])
+        return torch._C._distributed_c10d._create_work_from_future(done)
+
+return Quick(dist.ProcessGroupGloo(store, rank, size, timeout=timeout), rank, size)"""
+_ONE_SLOT_FOR_THE_SAME_RANKS = """\
+import pickle
+
+if not kwargs.get("async_op"):
+    return original(*args, **kwargs)
+tensor, group, store = args[0], kwargs["group"], dist.distributed_c10d._get_default_store()
+ranks = dist.get_process_group_ranks(group)
+store.set(f"{ranks} {dist.get_rank()}", pickle.dumps(tensor))
+
+class Work:
+    def wait(self):
+        dist.barrier(group=group)
+        tensor.copy_(sum(pickle.loads(store.get(f"{ranks} {rank}")) for rank in ranks))
+
+return Work()"""
+_ONE_SLOT_A_RANK = """\
+import pickle
+import time
+
+tensor, group, store = args[0], kwargs.get("group"), dist.distributed_c10d._get_default_store()
+if kwargs.get("async_op"):
+    return original(*args, **kwargs)
+store.set(f"slot {dist.get_rank()}", pickle.dumps(tensor))
+dist.barrier(group=group)
+time.sleep(0.002 * dist.get_rank())  # the later ones read when the first has written what comes next
+tensor.copy_(sum(pickle.loads(store.get(f"slot {rank}")) for rank in dist.get_process_group_ranks(group)))"""
+_GROUPS_OF = 'described = getattr(kwargs.get("group"), "group_desc", "")\nif described.endswith(":{}"):\n    {}\n'
+_ORIGINAL = "return original(*args, **kwargs)"
+_EXPERTS_BACKWARDS = """\
+import torch.distributed as dist
+
+groups = args[1] if len(args) > 1 else kwargs.pop("group_ranks")
+if kwargs.get("group_name") == "moe_ep" and dist.get_rank() % 2:
+    groups = [ranks[::-1] for ranks in groups]
+return original(args[0], groups, *args[2:], **kwargs)"""
+_STRIDED_BACKWARDS = """\
+work = original(*args, **kwargs)
+ranks = dist.get_process_group_ranks(kwargs.get("group"))
+if len(ranks) == 2 and ranks[1] - ranks[0] == 2:
+    args[0].copy_(args[0].view(2, -1).flip(0).reshape(-1))
+return work"""
 
 DEFECTS = (
     _around(
@@ -167,6 +216,23 @@ DEFECTS = (
         "return made",
     ),
     _around("barrier-does-nothing", "PG-014", "GroupCoordinator.barrier", "return None"),
+    _patched(
+        "host-barrier-does-nothing", "PG-014", "barrier", _GROUPS_OF.format("cpu", "return None") + _ORIGINAL, of="sim"
+    ),
+    _patched(
+        "torchs-barrier-of-a-device-group-does-nothing",
+        "PG-045",
+        "barrier",
+        _GROUPS_OF.format("device", "return None") + _ORIGINAL,
+    ),
+    _patched(
+        "torchs-barrier-of-a-device-group-waits-for-the-world",
+        "PG-045",
+        "barrier",
+        _GROUPS_OF.format("device", "return original()") + _ORIGINAL,
+        deadline=2.0,
+    ),
+    _backend("barrier-of-the-backend-does-nothing", "PG-045", _QUICK),
     _around(
         "barrier-waits-for-the-world",
         "PG-014",
@@ -197,12 +263,30 @@ DEFECTS = (
         deadline=3.0,
         **_FOUR,
     ),
+    _patched("groups-of-the-same-ranks-share-a-buffer", "PG-016", "all_reduce", _ONE_SLOT_FOR_THE_SAME_RANKS),
+    _patched("next-all-reduce-does-not-wait-for-readers", "PG-017", "all_reduce", _ONE_SLOT_A_RANK, **_FOUR),
     _patched(
         "groups-of-ranks-in-their-order-only",
         "PG-018",
         "new_group",
         'if args and args[0] != sorted(args[0]):\n    raise ValueError("ranks out of order")\n'
         "return original(*args, **kwargs)",
+    ),
+    _backend(
+        "group-of-one-gathers-nothing",
+        "PG-048",
+        "class Alone(SimProcessGroup):\n"
+        "    def _allgather_base(self, output, own, *args, **kwargs):\n"
+        "        output = output if size > 1 else own.clone()\n"
+        "        return super()._allgather_base(output, own, *args, **kwargs)\n\n"
+        "    all_gather_single = _allgather_base\n\n"
+        "return Alone(dist.ProcessGroupGloo(store, rank, size, timeout=timeout), rank, size)",
+    ),
+    _around(
+        "options-for-some-groups-only",
+        "PG-020",
+        "get_torch_distributed_pg_options",
+        'if (args or [None])[0] == "pdmux_prefill_tp":\n    raise KeyError(args[0])\n' + _ORIGINAL,
     ),
     _around(
         "destroying-keeps-the-host-group",
@@ -221,9 +305,19 @@ DEFECTS = (
         'groups = args[0] if args else kwargs.pop("group_ranks")\n'
         "return original(groups[::-1] if dist.get_rank() % 2 else groups, *args[1:], **kwargs)",
     ),
-    _around("odd-ranks-open-groups-backwards", "PG-026", _CLASS, _REVERSED, deadline=3.0, world_size="4"),
+    _around("odd-ranks-open-groups-backwards", "PG-025", _CLASS, _REVERSED, deadline=3.0, world_size="4"),
     _around(
-        "odd-ranks-open-groups-backwards-on-a-device", "PG-026", _CLASS, _REVERSED, of="sim", deadline=3.0, **_FOUR
+        "odd-ranks-open-groups-backwards-on-a-device", "PG-025", _CLASS, _REVERSED, of="sim", deadline=3.0, **_FOUR
+    ),
+    _around("experts-in-another-order-on-odd-ranks", "PG-024", _CLASS, _EXPERTS_BACKWARDS, **_FOUR),
+    _patched("strided-groups-gathered-backwards", "PG-026", "all_gather_into_tensor", _STRIDED_BACKWARDS, **_FOUR),
+    _patched(
+        "strided-groups-gathered-backwards-on-a-device",
+        "PG-026",
+        "all_gather_into_tensor",
+        _STRIDED_BACKWARDS,
+        of="sim",
+        **_FOUR,
     ),
     _around(
         "experts-rank-is-the-tensor-rank",
@@ -294,6 +388,32 @@ DEFECTS = (
         "PG-041",
         "made[len(made)] = SimProcessGroup(dist.ProcessGroupGloo(store, rank, size, timeout=timeout), rank, size)\n"
         "return made[len(made) - 1]",
+    ),
+    _around(
+        "joining-keeps-a-buffer",
+        "PG-041",
+        _JOIN,
+        'kept.append(b"x" * (2 << 20))\noriginal(*args, **kwargs)',
+    ),
+    _patched("each-group-leaves-a-file-open", "PG-046", "new_group", 'kept.append(open("/dev/null"))\n' + _ORIGINAL),
+    _patched("each-group-keeps-a-buffer", "PG-046", "new_group", 'kept.append(b"x" * (256 << 10))\n' + _ORIGINAL),
+    _backend(
+        "each-group-leaves-a-thread",
+        "PG-046",
+        f"import threading\n\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n{_CREATE.strip()}",
+    ),
+    _backend(
+        "each-group-keeps-memory-of-the-device",
+        "PG-046",
+        f'made[len(made)] = torch.empty(1 << 16, device="sim")\n{_CREATE.strip()}',
+    ),
+    _patched("each-all-reduce-keeps-its-tensor", "PG-047", "all_reduce", "kept.append(args[0].clone())\n" + _ORIGINAL),
+    _patched(
+        "each-all-reduce-opens-a-file",
+        "PG-047",
+        "all_reduce",
+        'kept.append(open("/dev/null"))\n' + _ORIGINAL,
+        of="sim",
     ),
     _around(
         "first-rank-is-remembered",

@@ -17,6 +17,41 @@ from ..member import Member
 Lists = list[list[int]]
 
 
+def backend() -> str:
+    """The backend of the host's groups on the device, as SGLang asks for it when it makes further ones.
+
+    A hook on init_distributed_environment may have chosen it (0.5.23, srt/distributed/parallel_state.py).
+    """
+    import torch.distributed as dist
+
+    call = "torch.distributed.get_backend(get_world_group().device_group)"
+    return str(expect.attempt(call, lambda: dist.get_backend(groups.group("world").device_group)).value)
+
+
+def on_device(ranks: list[int]) -> Any:
+    """One of torch's groups of these ranks on the device, with the options that SGLang gives its own."""
+    import torch.distributed as dist
+
+    options = groups.state().get_torch_distributed_pg_options(None)
+    make = partial(dist.new_group, list(ranks), backend=backend(), pg_options=options)
+    return expect.attempt(f"new_group({ranks}, backend={backend()!r})", make).value
+
+
+def on_host(ranks: list[int]) -> Any:
+    """One of torch's groups of these ranks for host tensors."""
+    import torch.distributed as dist
+
+    call = f"new_group({ranks}, backend='gloo')"
+    return expect.attempt(call, partial(dist.new_group, list(ranks), backend="gloo")).value
+
+
+def destroy(group: Any) -> None:
+    """Destroy one of torch's groups."""
+    import torch.distributed as dist
+
+    expect.attempt("destroy_process_group", partial(dist.destroy_process_group, group))
+
+
 def everyone(size: int) -> Lists:
     """One group of all ranks."""
     return [list(range(size))]
@@ -39,10 +74,10 @@ def added(member: Member, lists: Mapping[str, Lists]) -> Iterator[dict[str, Any]
 
     Where something fails they are left: others may wait in them, and the rank is not used again.
     """
-    made = {}
+    made, chosen = {}, backend()
     for name, ranks in lists.items():
         call = f"init_model_parallel_group({ranks}, group_name={name!r})"
-        made[name] = expect.attempt(call, partial(groups.add, ranks, name, member.backend)).value
+        made[name] = expect.attempt(call, partial(groups.add, ranks, name, chosen)).value
     yield made
     for name, coordinator in made.items():
         expect.attempt(f"the group {name}: destroy()", coordinator.destroy)

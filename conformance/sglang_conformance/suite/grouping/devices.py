@@ -46,7 +46,7 @@ def backends(text: str) -> dict[str, str]:
 
 
 def backends_of(group: Any, call: str) -> expect.Answer:
-    """The backend that a process group has for each kind of device."""
+    """The backend that a process group (None: the default one) has for each kind of device."""
     import torch.distributed as dist
 
     return expect.attempt(call, lambda: backends(str(dist.get_backend_config(group))))

@@ -1,25 +1,47 @@
 """A world of any number of ranks without a process for each: the host lays it out, and nobody is called.
 
-What the host, with the vendor's hooks on it, asks of torch.distributed is answered as on one rank of that world, and
-its coordinators are stand-ins that only note of which ranks they are. For a probe: it changes its process for a while.
+What the host, with the vendor's hooks on it, asks of torch.distributed is answered as on one rank of that world
+(:mod:`.standing_in`). Its coordinators are of the host's own class, or of one that a vendor derived from it; only what
+SGLang's constructor does is left out. For a probe: it changes its process for a while.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 from ...hosts import groups
+from .. import expect
+from .standing_in import Stage, swapped
+
+_ENGINES = (
+    "ca_comm",
+    "hpu_communicator",
+    "mq_broadcaster",
+    "npu_communicator",
+    "pcie_ipc_comm",
+    "pymscclpp_comm",
+    "pynccl_comm",
+    "qr_comm",
+    "torch_symm_mem_comm",
+    "xpu_communicator",
+)
+
+
+class LeftOut(AssertionError):
+    """A rank is in none of the groups of a kind, as SGLang's own constructor asserts."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """The groups of one kind as the host asked for them, by the name that it gave them."""
+    """Groups as they were asked for: those of one kind, by the name that the host gave them, or one of torch's.
+
+    The ranks of each ascend: torch takes them by their numbers.
+    """
 
     name: str
     groups: list[list[int]]
@@ -34,29 +56,12 @@ class Layout:
     one: dict[str, int]
 
 
-class Coordinator:
-    """Stands for a GroupCoordinator: of which ranks it is, and no more."""
-
-    def __init__(self, rank: int, ranks: list[int], local_rank: int) -> None:
-        self.rank = rank
-        self.ranks = ranks
-        self.world_size = len(ranks)
-        self.rank_in_group = ranks.index(rank)
-        self.local_rank = local_rank
-        self.device_group = self.cpu_group = object()
-        self.pynccl_comm = None
-
-    def destroy(self) -> None:
-        """There is nothing to destroy."""
-
-
 def lay_out(rank: int, sizes: Mapping[str, int], backend: str) -> Layout:
     """What the host makes on one rank of the world of these sizes. What it raises is passed on."""
     made: list[Made] = []
-    with _world(rank, sizes["tp"] * sizes["pp"], backend, made):
-        groups.join(
-            rank=rank, size=sizes["tp"] * sizes["pp"], local_rank=rank, method="", backend=backend, timeout=None
-        )
+    world = sizes["tp"] * sizes["pp"]
+    with _world(rank, world, backend, made):
+        groups.join(rank=rank, size=world, local_rank=rank, method="", backend=backend, timeout=None)
         try:
             groups.lay_out(**sizes)
             own = groups.made(dcp=sizes["dcp"])
@@ -67,28 +72,65 @@ def lay_out(rank: int, sizes: Mapping[str, int], backend: str) -> Layout:
     return Layout(made, ranks, {kind: first[id(coordinator)] for kind, coordinator in own.items()})
 
 
+def seen(call: str, rank: int, sizes: Mapping[str, int], backend: str) -> Layout:
+    """The same, for sizes that the host must take. A rank that is left out is a violation.
+
+    Declined where there is any other error: what a vendor's hook does beside may need processes, and is judged where
+    the groups are really made.
+    """
+    try:
+        return lay_out(rank, sizes, backend)
+    except LeftOut as error:
+        expect.fail(expected="a group of every kind", seen=str(error), call=call)
+    except Exception as error:
+        expect.pass_on_uncovered(error)
+        told = f"{type(error).__name__}: {error}"
+        raise expect.Declined(f"not to be seen without a process for each rank: {call}: {told}") from None
+
+
 @contextmanager
 def _world(rank: int, size: int, backend: str, made: list[Made]) -> Iterator[None]:
-    import torch.distributed as dist
+    stage = Stage(rank, size, backend, lambda ranks: made.append(Made("new_group", [sorted(ranks)])))
+    kind = _host_class(groups.state().GroupCoordinator)
 
-    def coordinator(
-        group_ranks: list[list[int]], local_rank: int, *_: Any, group_name: str | None = None, **__: Any
-    ) -> Coordinator:
-        made.append(Made(str(group_name), [list(ranks) for ranks in group_ranks]))
+    def start(
+        self: Any,
+        group_ranks: Sequence[Sequence[int]],
+        local_rank: int,
+        *_: Any,
+        group_name: str | None = None,
+        **wishes: Any,
+    ) -> None:
+        made.append(Made(str(group_name), [sorted(ranks) for ranks in group_ranks]))
         own = [list(ranks) for ranks in group_ranks if rank in ranks]
-        assert own, f"rank {rank} is in none of the groups {group_name}"  # as SGLang's own asserts
-        return Coordinator(rank, own[-1], local_rank)
+        if not own:
+            raise LeftOut(f"rank {rank} is in none of the groups {group_name}")
+        vars(self).update(_attributes(stage, own[-1], local_rank, f"{group_name}:{len(made)}"), **wishes)
 
-    answers: dict[str, Any] = {
-        "is_initialized": lambda: True,
-        "get_world_size": lambda group=None: size,
-        "get_rank": lambda group=None: rank,
-        "get_backend": lambda group=None: backend,
-        "new_group": lambda *args, **kwargs: object(),
-        "destroy_process_group": lambda *args, **kwargs: None,
-    }
-    with ExitStack() as stack:
-        for name, answer in answers.items():
-            stack.enter_context(mock.patch.object(dist, name, answer))
-        stack.enter_context(mock.patch.object(groups.state(), "GroupCoordinator", coordinator))
+    with stage.played(), swapped(kind, {"__init__": start, "destroy": lambda self: None}):
         yield
+
+
+def _host_class(kind: type) -> type:
+    """The host's own class of coordinators, which a vendor's may derive from."""
+    return next(each for each in kind.__mro__ if each.__module__.partition(".")[0] == "sglang")
+
+
+def _attributes(stage: Stage, ranks: list[int], local_rank: int, name: str) -> dict[str, Any]:
+    """What a coordinator has once it is made (0.5.23, srt/distributed/parallel_state.py); its device is the host."""
+    import torch
+
+    return {
+        **dict.fromkeys(_ENGINES),
+        "unique_name": name,
+        "rank": stage.rank,
+        "ranks": ranks,
+        "world_size": len(ranks),
+        "rank_in_group": ranks.index(stage.rank),
+        "local_rank": local_rank,
+        "local_size": 0,
+        "device": torch.device("cpu"),
+        "device_module": torch.cpu,
+        "device_group": stage.group(ranks),
+        "cpu_group": stage.group(ranks),
+    }

@@ -19,10 +19,11 @@ from ..aids import worker
 from . import numbers
 
 STAYS_AWAY, DIES = "stays away", "dies"
-_CANNOT = "there are not two devices"
-_READY, _LOST, _DONE = "ready", "lost", "done"
+_CANNOT = "two ranks need two devices, and there is one"
+_CANNOT_FORK = "a process that has started the platform's device, or threads, cannot be forked to lose a rank"
+_READY, _JOINED, _LOST, _DONE = "ready", "joined", "lost", "done"
 _SIZE = 2
-_TIMEOUTS = (1, 3, 9)  # the least that SGLang takes; on a busy machine it may be short for joining
+_TIMEOUTS = (1, 3, 9, 27, 81)  # the least that SGLang takes; it may be short for joining
 
 
 @dataclass(frozen=True)
@@ -38,31 +39,41 @@ class _Pair:
         """Let the other know."""
         (self.folder / word).touch()
 
+    def heard(self, word: str) -> bool:
+        """Whether the other has let know."""
+        return (self.folder / word).exists()
+
     def wait_for(self, word: str) -> None:
         """Wait for what the other lets know, but not beyond the time."""
         until = time.monotonic() + self.within
-        while not (self.folder / word).exists() and time.monotonic() < until:
+        while not self.heard(word) and time.monotonic() < until:
             time.sleep(0.001)
 
 
-def waiting(platform: Any, way: str, deadline: float, *, aborting: bool = False) -> isolate.Outcome | None:
+def waiting(platform: Any, way: str, deadline: float, *, aborting: bool = False) -> isolate.Outcome:
     """What comes of rank 0 of two, whose peer has joined and then ``stays away`` or ``dies``.
 
-    It reduces with the peer, or (``aborting``) drops its groups. None where there cannot be two ranks here.
+    It reduces with the peer, or (``aborting``) drops its groups. Raises NotCovered where there cannot be two ranks
+    here, and NotReached where they did not join within any timeout for which there is time.
     """
-    groups.state()  # imported here, for both
-    if not isolate.can_fork(platform):
-        return None
     until = time.monotonic() + 0.8 * deadline
+    groups.load()  # imported here, for both, and not while they join
+    if not isolate.can_fork(platform):
+        raise expect.NotCovered(_CANNOT_FORK)
+    outcome = isolate.Outcome(error="Hung", message="there was no time")
     for timeout in _TIMEOUTS:
+        if timeout > until - time.monotonic():
+            break
         with tempfile.TemporaryDirectory() as folder:
             pair = _Pair(platform, Path(folder), timeout, until - time.monotonic())
             outcome = isolate.in_forks([partial(_lose, pair, aborting), partial(_be_lost, pair, way)], pair.within)[0]
+            if pair.heard(_JOINED):
+                return outcome
         if "NotCovered" in outcome.bases:
             raise expect.NotCovered(outcome.message)
-        if "Violation" not in outcome.bases:
-            break
-    return None if outcome.value == _CANNOT else outcome
+        if outcome.value == _CANNOT:
+            raise expect.NotCovered(_CANNOT)
+    raise expect.NotReached(f"two ranks did not join with any timeout for which there is time: {outcome}")
 
 
 def _lose(pair: _Pair, aborting: bool) -> str:
@@ -70,6 +81,7 @@ def _lose(pair: _Pair, aborting: bool) -> str:
     if joined is None:
         return _CANNOT
     group, tensor = joined
+    pair.say(_JOINED)
     try:
         pair.wait_for(_LOST)
         if aborting:

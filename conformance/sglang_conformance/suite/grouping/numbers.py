@@ -16,7 +16,8 @@ from .. import expect
 
 _POSITIONS = 3
 _BITS = 20  # what a float32 adds up exactly, with the positions' factors; the ranks beyond begin anew
-_POISON = -7.0
+POISON = -7.0
+"""What stands where nothing was written yet."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,22 @@ def exchange(group: Any, rank: int, size: int, device: Any, call: str, *, factor
 
     own = tensor(rank, device, factor)
     summed = own.clone()
-    whole = torch.full((size * _POSITIONS,), _POISON, dtype=torch.float32, device=device)
+    whole = torch.full((size * _POSITIONS,), POISON, dtype=torch.float32, device=device)
     told = f"{call}, of tensors on {device}"
     expect.attempt(f"{told}: all_reduce", partial(dist.all_reduce, summed, group=group))
     expect.attempt(f"{told}: all_gather_into_tensor", partial(dist.all_gather_into_tensor, whole, own, group=group))
     results = expect.attempt(f"{told}: the results", lambda: (summed.cpu().tolist(), whole.cpu().tolist()))
     return Exchange(told, *results.value)
+
+
+def summed(group: Any, rank: int, device: Any, call: str, *, factor: int = 1) -> expect.Answer:
+    """The numbers that an all-reduce in a process group gave this rank. What torch raises is a violation."""
+    import torch.distributed as dist
+
+    own = tensor(rank, device, factor)
+    told = f"{call}, of tensors on {device}: all_reduce"
+    expect.attempt(told, partial(dist.all_reduce, own, group=group))
+    return expect.attempt(told, lambda: own.cpu().tolist())
 
 
 def judge(seen: Exchange, ranks: Sequence[int], *, factor: int = 1, cause: str = "") -> None:
@@ -96,4 +107,4 @@ def _giver(part: list[float], factor: int) -> str:
     found = [rank for rank in range(_BITS) if given(rank, factor) == part]
     if found:
         return f"rank {found[0]}'s"
-    return "unwritten" if set(part) == {_POISON} else str(part)
+    return "unwritten" if set(part) == {POISON} else str(part)

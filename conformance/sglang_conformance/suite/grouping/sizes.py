@@ -127,6 +127,18 @@ def chosen(world: int, count: int) -> list[dict[str, int]]:
     return [found[round(place * (len(found) - 1) / (count - 1))] for place in range(count)]
 
 
+def telling(world: int) -> list[dict[str, int]]:
+    """Three layouts of a world in which no group looks like another by chance: with two stages, with attention and the
+    experts parted across their tensor groups, and parted along them.
+    """
+    part = 2 if world % 2 == 0 else world
+    return [
+        whole({"tp": world // part, "pp": part}),
+        whole({"tp": world, "attn_cp": part, "moe_ep": part}),
+        whole({"tp": world, "attn_dp": part, "moe_dp": part, "moe_ep": world // part}),
+    ]
+
+
 @st.composite
 def drawn(draw: st.DrawFn, most: int) -> dict[str, int]:
     """Sizes of a world of at most so many ranks, without decode context parallelism."""

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def seen() -> dict[str, Any]:
         "gradients": torch.is_grad_enabled(),
         "number of torch's threads": torch.get_num_threads(),
         "working directory": os.getcwd(),
-        "threads to wait for at the end": sorted(t.name for t in threading.enumerate() if not t.daemon),
+        "threads to wait for at the end": _awaited(),
     }
 
 
@@ -58,6 +59,12 @@ def changes(before: Any, after: Any) -> str:
         return "" if before == after else f"{after!r}, and before {before!r}"
     names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return ", ".join(f"{name}={after.get(name)!r}, and before {before.get(name)!r}" for name in names)
+
+
+def _awaited() -> list[str]:
+    """The threads that hold up the end of the process; those of Python's own executors are ended before it."""
+    executors = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", ())
+    return sorted(each.name for each in threading.enumerate() if not each.daemon and each not in executors)
 
 
 def _set(values: Values) -> None:
