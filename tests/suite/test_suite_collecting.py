@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sglang_conformance.oracles import collectives as oracle
 from sglang_conformance.suite.collecting import drawn, rings, tensors
 from sglang_conformance.suite.collecting.judging import REFUSED, Verdict, tried
-from sglang_conformance.suite.collecting.parts import MOVE, Parts, each_type
+from sglang_conformance.suite.collecting.parts import MOVE, Parts, each_type, repeated
 from sglang_conformance.suite.expect import Declined, Violation
 
 CPU = torch.device("cpu")
@@ -80,6 +80,33 @@ def test_sums_of_noise_are_within_the_tolerance_and_not_far_within(
     assert (within < np.add.reduce(np.abs(parts)) * oracle.KINDS[dtype].epsilon * 10 + 1e-4).all()
 
 
+THROUGH = [
+    ("float64", "float32"),
+    ("float32", "float16"),
+    ("float32", "bfloat16"),
+    ("float16", "bfloat16"),
+    ("int64", "int32"),
+    ("int64", "float64"),
+    ("int64", "float32"),
+    ("int32", "float32"),
+    ("int32", "int16"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "narrower"), THROUGH)
+def test_no_narrower_type_carries_the_numbers(dtype: str, narrower: str) -> None:
+    def through(numbers: oracle.Array) -> oracle.Array:
+        carried = in_type(numbers, dtype).to(getattr(torch, narrower)).to(getattr(torch, dtype))
+        return tensors.numbers(carried)
+
+    for operation, size, salt in itertools.product(("sum", "min", "max", MOVE), (1, 2, 3, 4, 8), (0, 1, 7, 60)):
+        every = Parts(operation, dtype, size, (7,), salt).all()
+        assert any((through(part) != part).any() for part in every), (operation, size, salt)
+    for size in (2, 4, 8):
+        sums = Parts("sum", dtype, size, (64,)).reduced()
+        assert (through(sums) != sums).all(), size
+
+
 def test_split_and_exchange() -> None:
     whole = np.arange(6)
     assert [part.tolist() for part in oracle.split(whole, [2, 0, 4])] == [[0, 1], [], [2, 3, 4, 5]]
@@ -126,10 +153,11 @@ def judged(got: Any, parts: Parts) -> dict[str, Any]:
 def test_verdict_names_place_number_and_rank() -> None:
     parts = Parts("sum", "float32", 2, (2, 3))
     wrong = parts.reduced()
-    wrong[1, 1] -= parts.of(1)[1, 1]
+    right, own = wrong[1, 1].item(), parts.of(0)[1, 1].item()
+    wrong[1, 1] = own
     finding = judged(in_type(wrong, "float32"), parts)
-    assert finding["seen"] == "4, without rank 1, wrong at 1 of 6 positions, first at [1, 1]"
-    assert finding["expected"] == "12 at [1, 1]"
+    assert finding["seen"] == f"{own!r}, without rank 1, wrong at 1 of 6 positions, first at [1, 1]".replace(".0,", ",")
+    assert finding["expected"] == f"{right!r} at [1, 1]".replace(".0 at", " at")
 
 
 def test_verdict_names_what_was_never_written() -> None:
@@ -209,6 +237,13 @@ def test_ring_ends_without_buffers(size: int, odd_first: bool) -> None:
         ready = {message for message in heads if heads.count(message) == 2}
         assert ready, steps
         steps = [own[1:] if own and own[0] in ready else own for own in steps]
+
+
+def test_repeated_parts_are_named_by_their_whole_shape() -> None:
+    parts = repeated(Parts(MOVE, "int64", 2, (3, 2)), 4)
+    assert parts.of(1).shape == (12, 2)
+    assert parts.words() == "int64 [12, 2]"
+    assert Parts(MOVE, "int64", 2, ()).words() == "int64 []"
 
 
 def test_each_type_comes_with_several_shapes() -> None:

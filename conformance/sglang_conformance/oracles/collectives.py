@@ -1,9 +1,10 @@
 """What collectives give: numbers that tell which rank they come from, and what follows from them, on plain arrays.
 
-Every rank brings its own numbers. Those to be summed are distinct powers of two, times a sign and a power of two that
-change with the position: a sum of them is exact in every type and in every order, and shows whose part is missing or
-counted twice. Those to be moved hold their rank and their position. Floats have fractions, so that a way through
-integers shows. Floating types are computed as float64, all others as int64; torch and its backends have no part in it.
+Every rank brings its own numbers. Those to be summed end in bits that are the rank's own, and at each position one rank
+fills all bits of the type: a sum of them is exact in every order, shows whose part is missing or counted twice, and
+does not survive a way through a narrower type. Those to be moved hold their rank and their position, in all bits too.
+Floats have fractions, so that a way through integers shows. Floating types are computed as float64, all others as
+int64; torch and its backends have no part in it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Array = NDArray[Any]
 
 _MOST_POWERS = 13
 _MOST_SUBSETS = 8
-_TURNS = (1021, 127, 61, 31, 13, 7, 5, 3, 2)  # primes: a shift by a round number does not go unnoticed
+# Primes, each the last below a power of two: a shift by a round number does not go unnoticed.
+_TURNS = (32749, 16381, 8191, 4093, 2039, 1021, 509, 251, 127, 61, 31, 13, 7, 5, 3, 2)
+_GOLDEN = 0.6180339887498949  # steps of that part of the whole come near every number soon
 _FRACTION = 4.0
 
 
@@ -82,23 +85,23 @@ def part(operation: str, dtype: str, rank: int, size: int, count: int, salt: int
     """
     kind, places = KINDS[dtype], np.arange(count) + salt
     if operation in ("sum", "avg"):
-        return _fraction(_typed(_weight(rank, size, kind) * _positions(places, size, kind), kind))
+        return _fraction(_typed(_summand(rank, size, places, kind), kind))
     if operation in ("min", "max"):
-        turns = _turns(size, kind)  # the least and the greatest, too, tell their position
-        turned = (places * 3 % turns if turns else 0) * size + (rank + places) % size
-        return _typed(turned - size // 2 if kind.signed else turned, kind)
+        return _fraction(_typed(_comparable(rank, size, places, kind), kind))
     if operation == "product":
         doubles = (rank + places) % 3 == 0 if rank < kind.top // 2 else places < 0
         return _typed(np.where(doubles, 2, 1), kind)
-    return _typed(_mixed(rank, places) % (1 << min(kind.bits, 30)), kind)
+    return _typed(_mixed(rank, places) % (1 << kind.bits), kind)
 
 
 def tags(dtype: str, rank: int, size: int, count: int, salt: int = 0) -> Array:
     """Numbers to be moved: each holds its rank and, as far as the type has room, its position."""
     kind = KINDS[dtype]
-    places, turns = np.arange(count) + salt, _turns(size, kind)
-    tagged = (places * 3 % turns) * size + rank if turns else _mixed(rank, places) % min(1 << kind.bits, 4)
-    return _fraction(_typed(tagged, kind))
+    places = np.arange(count) + salt
+    if (room := _room(size, kind)) < 2:
+        return _fraction(_typed(_mixed(rank, places) % min(1 << kind.bits, 4), kind))
+    tagged = _turned(places, room) * size + rank
+    return _fraction(_typed(tagged * (1 - (places // 2 & 1) * 2) if kind.signed else tagged, kind))
 
 
 def noise(dtype: str, count: int, scale: int, seed: int) -> Array:
@@ -205,9 +208,43 @@ def _fraction(numbers: Array) -> Array:
     return numbers / _FRACTION if numbers.dtype.kind == "f" else numbers
 
 
-def _turns(size: int, kind: Kind) -> int:
-    """How many positions differ beside the rank, as far as the type has room; 0 where it has none."""
-    return next((turns for turns in _TURNS if turns * size <= 1 << kind.bits), 0)
+def _room(size: int, kind: Kind) -> int:
+    """How many numbers the type has for each rank, without its greatest one, which may be what stands in a result that
+    was not written.
+    """
+    return ((1 << kind.bits) - 1) // size
+
+
+def _turned(places: Array, room: int) -> Array:
+    """Numbers below ``room`` that change from each position to the next, and reach far into its bits; a shift by less
+    than all of them changes each.
+    """
+    if room > _TURNS[0]:
+        bits = room.bit_length() - 1
+        odd = int(_GOLDEN * (1 << bits)) | 1
+        return _mixed_free(places + 1, odd) & ((1 << bits) - 1)
+    turns = next(each for each in _TURNS if each <= room)
+    found: Array = (places + 1) * max(1, round(_GOLDEN * turns)) % turns
+    return found
+
+
+def _mixed_free(places: Array, factor: int) -> Array:
+    """The product's lower bits, whatever it comes to."""
+    found: Array = (places.astype(np.uint64) * np.uint64(factor)).view(np.int64)
+    return found
+
+
+def _comparable(rank: int, size: int, places: Array, kind: Kind) -> Array:
+    """Numbers of which each rank's is the least once, and the greatest once, in as many positions as there are ranks:
+    all of one sign, all of the other, or of both, in turns.
+    """
+    room = _room(size, kind)
+    numbers = (_turned(places, room) if room > 1 else 0) * size + (rank + places) % size
+    if not kind.signed:
+        return numbers
+    either = 1 - (rank + places & 1) * 2
+    found: Array = numbers * np.choose(places // size % 3, [1, -1, either])
+    return found
 
 
 @cache
@@ -217,23 +254,32 @@ def _levels(size: int, bits: int) -> int:
     return next(fitting, 1)
 
 
-def _weight(rank: int, size: int, kind: Kind) -> int:
-    return 1 << (rank % _levels(size, kind.bits))
-
-
-def _positions(places: Array, size: int, kind: Kind) -> Array:
-    """A sign and a power of two that change with the position, as far as the type has room beside the ranks' sum."""
-    powers = _powers(size, kind)
-    turns, powers_here = np.divmod(places, powers)
-    found: Array = np.left_shift(1, powers_here)
+def _summand(rank: int, size: int, places: Array, kind: Kind) -> Array:
+    """The rank's own power of two; above those of all ranks, at positions that take turns, what fills the type's bits;
+    and for all ranks alike a sign and a power of two that change with the position.
+    """
+    levels, low = _levels(size, kind.bits), _summed_bits(size, kind.bits)
+    own = np.full_like(places, 1 << (rank % levels))
+    high = kind.bits - low
+    if high > 0:
+        top = 1 << (high - 1)
+        filled = top | (_mixed(0, places) & (top - 1) if kind.signed else _mixed(0, places) % max(1, top - 1))
+        own = own + np.where((rank + places) % size == 0, filled << low, 0)
+    turns, powers = np.divmod(places, _powers(kind))
+    found: Array = np.left_shift(own, powers)
     return found * (1 - 2 * (turns & 1)) if kind.signed else found
 
 
+def _summed_bits(size: int, bits: int) -> int:
+    """How many bits the sum of all ranks' own powers of two takes."""
+    levels = _levels(size, bits)
+    return levels + (-(-size // levels) - 1).bit_length()
+
+
 @cache
-def _powers(size: int, kind: Kind) -> int:
-    levels = _levels(size, kind.bits)
-    summed = levels + (-(-size // levels) - 1).bit_length()
-    return _prime_to((kind.top + 1 if kind.floating else kind.bits) - summed + 1, _MOST_POWERS)
+def _powers(kind: Kind) -> int:
+    """How many powers of two there are for positions: a number of a float has the more of them, the fewer its bits."""
+    return _prime_to(kind.top + 2 - kind.bits, min(_MOST_POWERS, 63 - kind.bits)) if kind.floating else 1
 
 
 def _prime_to(room: int, most: int) -> int:
@@ -245,7 +291,8 @@ def _prime_to(room: int, most: int) -> int:
 
 
 def _mixed(rank: int, places: Array) -> Array:
-    """Numbers without any order to them."""
+    """Numbers of 63 bits, without any order to them."""
     mixed = (places.astype(np.uint64) + np.uint64(97 * (rank + 1))) * np.uint64(0x9E3779B97F4A7C15)
-    found: Array = (mixed >> np.uint64(32)).astype(np.int64)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    found: Array = ((mixed ^ (mixed >> np.uint64(32))) >> np.uint64(1)).astype(np.int64)
     return found

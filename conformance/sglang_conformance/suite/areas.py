@@ -28,9 +28,13 @@ AREAS = (
     "lifetimes",
     "collectives",
     "gathers",
+    "collective_tensors",
+    "collective_inputs",
+    "collectives_in_groups",
     "exchanges",
     "torch_collectives",
     "torch_exchanges",
+    "torch_in_groups",
     "collective_order",
 )
 

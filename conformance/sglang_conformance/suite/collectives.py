@@ -6,20 +6,21 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from . import expect
-from .collecting import distributed, drawn, tensors
-from .collecting.judging import REFUSED, Verdict, attempt, served, tried
-from .collecting.parts import MOVE, each_type, moved, summed
+from .collecting import apart, drawn, tensors
+from .collecting.judging import Verdict, attempt, offered, served
+from .collecting.parts import MOVE, Parts, each_type, moved, repeated, summed
 from .declare import on_ranks, requirement
 from .member import Member
 
 _RUNS = 3
 _SMALL_CALLS = 60
-_LARGE = (1 << 19) + 3  # of two bytes each: beyond 1 MiB, and no round number
+_LARGE, _COPIES = 16_913, 31  # so many of two bytes each are just above 1 MiB, and no round number
 _INFINITE, _NAN, _SUBNORMAL = float("inf"), float("nan"), 2.0**-133
 
 
@@ -76,6 +77,19 @@ def test_all_reduce_rounds_no_more_than_its_type(member: Member, dtype: str, cou
         verdict.near_sum(got, parts, dtype, call)
 
 
+@requirement("COL-003")
+@on_ranks(2, 4)
+def test_longer_all_reduce_rounds_no_more_than_its_type(member: Member) -> None:
+    from ..oracles import collectives as oracle
+
+    with Verdict() as verdict:
+        for number, dtype in enumerate(drawn.FLOATS):
+            parts = [oracle.noise(dtype, 5000, 0, 10 * number + rank) for rank in range(member.size)]
+            call = f"GroupCoordinator.all_reduce of {dtype} [5000], random numbers about 1"
+            tensor = tensors.made(parts[member.number], dtype, member.device)
+            verdict.near_sum(attempt(call, member.coordinator.all_reduce, tensor), parts, dtype, call)
+
+
 @requirement("COL-004")
 @on_ranks(2, 4)
 def test_all_reduce_gives_all_ranks_the_same_bits(member: Member) -> None:
@@ -85,7 +99,7 @@ def test_all_reduce_gives_all_ranks_the_same_bits(member: Member) -> None:
             tensor = tensors.noise(dtype, count, count + member.number, member.device)
             call = f"GroupCoordinator.all_reduce of {dtype} [{count}], random numbers"
             said.append((call, tensors.digest(attempt(call, member.coordinator.all_reduce, tensor))))
-    others = distributed.to_all(member, [digest for _, digest in said])
+    others = member.side.to_all([digest for _, digest in said])
     for index, (call, digest) in enumerate(said):
         apart = [rank for rank, theirs in enumerate(others) if theirs[index] != digest]
         seen = f"other bits on rank {', '.join(map(str, apart))}"
@@ -123,32 +137,36 @@ def test_all_reduce_of_a_transposed_tensor_is_right_or_refused(member: Member) -
         for number, dtype in enumerate(drawn.FLOATS):
             parts = summed(member, dtype, ((3, 5), (2, 3, 4), (4, 2))[number], number)
             given = tensors.laid(parts.of(member.number), dtype, member.device, tensors.TRANSPOSED).tensor
-            got = tried(member.coordinator.all_reduce, given)
-            if got is not REFUSED:
-                verdict.reduced(got, parts, f"GroupCoordinator.all_reduce of {parts.words()}, transposed")
+            got = offered(member, member.coordinator.all_reduce, given)
+            verdict.reduced(got, parts, f"GroupCoordinator.all_reduce of {parts.words()}, transposed")
 
 
 @requirement("COL-008")
-@on_ranks(2, 4)
+@on_ranks(2, 4, watched=False)
 def test_many_small_all_reduces_in_a_row_are_each_right(member: Member) -> None:
-    shapes = ((8,), (2, 3), (17,), (1,))
+    shapes, pause = ((8,), (2, 3), (17,), (1,)), apart.at_odd_times(member)
     calls = _SMALL_CALLS // max(1, member.size - 1)
+    results: list[tuple[Any, Parts, str]] = []
+    for number in range(calls):
+        parts = summed(member, drawn.FLOATS[number % 3], shapes[number % 4], number)
+        call = f"GroupCoordinator.all_reduce of {parts.words()}, call {number + 1} of {calls} in a row"
+        tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
+        pause()
+        got = attempt(call, member.coordinator.all_reduce, tensor)
+        results.append((attempt(call, got.clone), parts, f"{call}, read at once"))
+        results.append((got, parts, f"{call}, read after the last"))
     with Verdict() as verdict:
-        for number in range(calls):
-            parts = summed(member, drawn.FLOATS[number % 3], shapes[number % 4], number)
-            call = f"GroupCoordinator.all_reduce of {parts.words()}, call {number + 1} of {calls} in a row"
-            tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
-            verdict.reduced(attempt(call, member.coordinator.all_reduce, tensor), parts, call)
+        for got, parts, call in results:
+            verdict.reduced(got, parts, call)
 
 
 @requirement("COL-009")
 @on_ranks(2, 4)
 def test_large_all_reduce_is_right_throughout(member: Member) -> None:
-    large = (("bfloat16", (_LARGE,)), ("float32", (129, 2049)))
-    for dtype, shape in large if member.size == 2 else large[:1]:
-        parts = summed(member, dtype, shape)
+    large = (repeated(summed(member, "bfloat16", (_LARGE,)), _COPIES), summed(member, "float32", (129, 2049)))
+    for parts in large if member.size == 2 else large[:1]:
         call = f"GroupCoordinator.all_reduce of {parts.words()}"
-        tensor = tensors.made(parts.of(member.number), dtype, member.device)
+        tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
         with Verdict() as verdict:
             verdict.reduced(attempt(call, member.coordinator.all_reduce, tensor), parts, call)
 
@@ -235,13 +253,21 @@ def test_functions_of_tensor_parallelism_use_its_group(member: Member) -> None:
         parts, call = moved(member, "float32", (3, 5)), "tensor_model_parallel_all_gather of float32 [3, 5]"
         own = tensors.made(parts.of(member.number), "float32", member.device)
         verdict.gathered(attempt(call, operations.tensor_model_parallel_all_gather, own), parts, call, dim=1)
-        call = "tensor_model_parallel_gather of float32 [3, 5] to rank 1"
-        got = attempt(call, operations.tensor_model_parallel_gather, own, 1, 0)
-        if member.number == 1:
-            verdict.gathered(got, parts, call)
-        else:
-            verdict.equal(got, None, call=call)
         call, given = "broadcast_tensor_dict from rank 0", {"tensor": own, "number": 7} if member.number == 0 else None
         got = attempt(call, operations.broadcast_tensor_dict, given, 0)
         verdict.equal(sorted(got), ["number", "tensor"], call=f"{call}: the keys")
         verdict.moved(got.get("tensor"), parts, 0, call)
+
+
+@requirement("COL-028")
+@on_ranks(2, 4)
+def test_function_that_gathers_uses_the_group_of_tensor_parallelism(member: Member) -> None:
+    operations = importlib.import_module("sglang.srt.distributed.communication_op")
+    parts, call = moved(member, "float32", (3, 5)), "tensor_model_parallel_gather of float32 [3, 5] to rank 1"
+    own = tensors.made(parts.of(member.number), "float32", member.device)
+    got = attempt(call, operations.tensor_model_parallel_gather, own, 1, 0)
+    with Verdict() as verdict:
+        if member.number == 1:
+            verdict.gathered(got, parts, call)
+        else:
+            verdict.equal(got, None, call=call)

@@ -49,6 +49,33 @@ def _torch(name: str, requirement: str, function: str, given: str, *lines: str, 
     return Defect(name, requirement, edits, deadline=_DEADLINE, world_size=world_size)
 
 
+def _race(name: str, requirement: str) -> Defect:
+    """An all-reduce by way of memory that the ranks share, which does not wait until all have read what is there.
+
+    Only one whose calls follow each other freely shows it: waiting before each call hides it.
+    """
+    return _torch(
+        name,
+        requirement,
+        "all_reduce",
+        _ALL_REDUCE,
+        "import pickle, time",
+        "if op != dist.ReduceOp.SUM or tensor.numel() > 1000:",
+        "    return original(tensor, op, group, async_op)",
+        "shared, ranks = home._get_default_store(), dist.get_process_group_ranks(group)",
+        "name = str((group or dist.group.WORLD).group_name)",
+        "kept[name] = kept.get(name, 0) + 1",
+        "shared.set(f'{name} of {dist.get_rank()}', pickle.dumps(tensor.cpu()))",
+        "shared.add(f'{name} {kept[name]}', 1)",
+        "while shared.add(f'{name} {kept[name]}', 0) < len(ranks):",
+        "    pass",
+        "if dist.get_rank() == ranks[-1]:",
+        "    time.sleep(0.005)  # it reads a little later",
+        "tensor.copy_(sum(pickle.loads(shared.get(f'{name} of {rank}')) for rank in ranks))",
+        "return Done() if async_op else None",
+    )
+
+
 def _sim(name: str, requirement: str, collective: str, *lines: str, world_size: str = "2") -> Defect:
     """The simulated backend with one collective that does something else."""
     right = f"        return _on_host(self._gloo.{collective}, args, kwargs)\n"
@@ -58,6 +85,7 @@ def _sim(name: str, requirement: str, collective: str, *lines: str, world_size: 
 
 
 _REDUCE = "group, tensor"
+_SEND = "group, tensor, dst=None"
 _ALL_REDUCE = "tensor, op=dist.ReduceOp.SUM, group=None, async_op=False"
 
 _OF_THE_COORDINATOR = (
@@ -137,7 +165,7 @@ _OF_THE_COORDINATOR = (
     ),
     _hook(
         "all-reduce-sums-in-a-smaller-type",
-        "COL-003",
+        "COL-001",
         "all_reduce",
         _REDUCE,
         "return original(group, tensor.to(torch.bfloat16)).to(tensor.dtype)",
@@ -485,6 +513,7 @@ _OF_TORCH = (
         "result = original(tensor.clone() if async_op else tensor, op, group, False)",
         "return Done() if async_op else result",
     ),
+    _race("memory-is-written-before-it-was-read-by-all", "COL-060"),
     _torch(
         "async-broadcast-is-not-waited-for",
         "COL-061",
@@ -583,7 +612,7 @@ _OF_THE_BACKEND = (
     ),
     _sim(
         "backend-scatters-sums-whatever-is-asked",
-        "COL-047",
+        "COL-085",
         "_reduce_scatter_base",
         "args[2].reduceOp = dist.ReduceOp.SUM",
         "return _on_host(self._gloo._reduce_scatter_base, args, kwargs)",
@@ -635,4 +664,224 @@ _OF_THE_BACKEND = (
     ),
 )
 
-DEFECTS = (*_OF_THE_COORDINATOR, *_OF_TORCH, *_OF_THE_BACKEND)
+
+def _through(name: str, requirement: str, method: str, dtype: str, narrower: str) -> Defect:
+    """A method that takes tensors of one type by way of another."""
+    return _hook(
+        name,
+        requirement,
+        method,
+        "group, tensor, *args, **kwargs",
+        f"if tensor.dtype is not torch.{dtype} or kwargs.get('output_tensor_list') is not None:",
+        "    return original(group, tensor, *args, **kwargs)",
+        f"return original(group, tensor.to(torch.{narrower}), *args, **kwargs).to(torch.{dtype})",
+    )
+
+
+_THROUGH_OTHER_TYPES = (
+    _through("all-reduce-takes-float32-through-float16", "COL-001", "all_reduce", "float32", "float16"),
+    _through("all-reduce-takes-float32-through-bfloat16", "COL-001", "all_reduce", "float32", "bfloat16"),
+    _through("all-reduce-takes-float16-through-bfloat16", "COL-001", "all_reduce", "float16", "bfloat16"),
+    _through("all-reduce-takes-int64-through-int32", "COL-072", "all_reduce", "int64", "int32"),
+    _through("all-reduce-takes-int64-through-float64", "COL-072", "all_reduce", "int64", "float64"),
+    _through("all-reduce-takes-int32-through-float32", "COL-072", "all_reduce", "int32", "float32"),
+    _through("all-gather-takes-int64-through-int32", "COL-015", "all_gather", "int64", "int32"),
+    _through("all-gather-takes-float32-through-float16", "COL-015", "all_gather", "float32", "float16"),
+    _hook(
+        "all-reduce-adds-in-fixed-point",
+        "COL-003",
+        "all_reduce",
+        _REDUCE,
+        "steps = (tensor.to(torch.float64) * 256).round()",
+        "return (original(group, steps) / 256).to(tensor.dtype)",
+    ),
+    _sim(
+        "backend-takes-int64-through-float64",
+        "COL-042",
+        "allreduce",
+        "tensor = args[0][0]",
+        "if tensor.dtype is not torch.int64:",
+        "    return _on_host(self._gloo.allreduce, args, kwargs)",
+        "floating = tensor.to(torch.float64)",
+        "work = _on_host(self._gloo.allreduce, ([floating], *args[1:]), kwargs)",
+        "work.wait()",
+        "tensor.copy_(floating.to(torch.int64))",
+        "return work",
+    ),
+)
+
+_IN_GROUPS = (
+    _hook(
+        "all-reduce-takes-all-ranks",
+        "COL-071",
+        "all_reduce",
+        _REDUCE,
+        "torch.distributed.all_reduce(tensor)",
+        "return tensor",
+    ),
+    _hook(
+        "all-reduce-takes-all-ranks-where-there-are-several",
+        "COL-071",
+        "all_reduce",
+        _REDUCE,
+        "if group.world_size > 1:",
+        "    torch.distributed.all_reduce(tensor)",
+        "return tensor",
+        world_size="4",
+    ),
+    _hook(
+        "broadcast-counts-all-ranks",
+        "COL-071",
+        "broadcast",
+        "group, tensor, src=0",
+        "if group.world_size > 1:",
+        "    torch.distributed.broadcast(tensor, src=src, group=group.device_group)",
+        "return tensor",
+        world_size="4",
+    ),
+    _hook(
+        "reduce-scatter-counts-all-ranks",
+        "COL-071",
+        "reduce_scatter_tensor",
+        "group, output, tensor",
+        "parts = group.all_reduce(tensor.clone()).chunk(group.world_size)",
+        "output.copy_(parts[group.rank % group.world_size].view_as(output))",
+        world_size="4",
+    ),
+    _hook(
+        "send-goes-to-the-next-of-all-ranks",
+        "COL-071",
+        "send",
+        "group, tensor, dst=None",
+        "if dst is None:",
+        "    dst = (group.rank + 1) % group.world_size",
+        "return original(group, tensor, dst)",
+        world_size="3",
+        deadline=3.0,
+    ),
+    _hook(
+        "gather-counts-all-ranks",
+        "COL-076",
+        "gather",
+        "group, tensor, dst=0, dim=-1",
+        "result = group.all_gather(tensor, dim=dim)",
+        "return result if group.rank == dst or group.world_size == 1 else None",
+        world_size="4",
+    ),
+    _hook(
+        "function-of-tensor-parallelism-takes-all-stages",
+        "COL-014",
+        f"{_FUNCTIONS}tensor_model_parallel_all_reduce",
+        "tensor",
+        "torch.distributed.all_reduce(tensor)",
+        "return tensor",
+        world_size="4",
+    ),
+)
+
+_OF_TENSORS = (
+    _hook(
+        "broadcast-sends-its-first-64-KiB",
+        "COL-073",
+        "broadcast",
+        "group, tensor, src=0",
+        "original(group, tensor.view(-1)[: 65536 // tensor.element_size()], src)",
+        "return tensor",
+    ),
+    _hook(
+        "recv-reads-its-first-MiB",
+        "COL-073",
+        "recv",
+        "group, size, dtype, src=None",
+        "result = original(group, size, dtype, src)",
+        "result.view(-1)[(1 << 20) // result.element_size() :] = 0",
+        "return result",
+    ),
+    _hook(
+        "all-to-all-loses-what-is-beyond-a-MiB",
+        "COL-073",
+        "all_to_all_single",
+        "group, output, tensor",
+        "room, most = torch.empty_like(output), (1 << 20) // output.element_size()",
+        "original(group, room, tensor)",
+        "output.view(-1)[:most].copy_(room.view(-1)[:most])",
+    ),
+    _hook(
+        "gather-loses-what-is-beyond-a-MiB",
+        "COL-027",
+        "gather",
+        "group, tensor, *args, **kwargs",
+        "result = original(group, tensor, *args, **kwargs)",
+        "if result is not None:",
+        "    result.view(-1)[(1 << 20) // result.element_size() :] = 0",
+        "return result",
+    ),
+    _hook(
+        "all-gather-takes-its-output-for-contiguous",
+        "COL-074",
+        "all_gather_into_tensor",
+        "group, output, tensor",
+        "memory = torch.empty(output.shape).stride()",
+        "original(group, output.as_strided(output.shape, memory), tensor)",
+    ),
+    _hook(
+        "reduce-scatter-takes-its-input-for-contiguous",
+        "COL-074",
+        "reduce_scatter_tensor",
+        "group, output, tensor",
+        "memory = torch.empty(tensor.shape).stride()",
+        "original(group, output, tensor.as_strided(tensor.shape, memory))",
+    ),
+    _hook(
+        "reduce-scatter-changes-its-input",
+        "COL-021",
+        "reduce_scatter_along_dim",
+        "group, tensor, dim=-1",
+        "result = original(group, tensor, dim)",
+        "return result if result is tensor else (result.clone(), tensor.zero_())[0]",
+    ),
+    _hook(
+        "uneven-reduce-scatter-adds-in-its-input",
+        "COL-021",
+        "reduce_scatterv",
+        "group, tensor, output=None, sizes=None",
+        "first = sum(sizes[: group.rank_in_group])",
+        "return group.all_reduce(tensor).narrow(0, first, sizes[group.rank_in_group]).clone()",
+    ),
+    _hook("send-gives-its-memory-away", "COL-021", "send", _SEND, "original(group, tensor, dst)", "tensor.zero_()"),
+    _hook(
+        "all-reduce-returns-its-own-buffer",
+        "COL-008",
+        "all_reduce",
+        _REDUCE,
+        "result = original(group, tensor.clone())",
+        "return kept.setdefault((result.shape, result.dtype), torch.empty_like(result)).copy_(result)",
+    ),
+    _hook(
+        "recv-returns-its-own-buffer",
+        "COL-075",
+        "recv",
+        "group, size, dtype, src=None",
+        "result = original(group, size, dtype, src)",
+        "return kept.setdefault((result.shape, result.dtype), torch.empty_like(result)).copy_(result)",
+    ),
+    _hook(
+        "gather-returns-its-own-buffer",
+        "COL-075",
+        "gather",
+        "group, tensor, *args, **kwargs",
+        "result = original(group, tensor, *args, **kwargs)",
+        "if result is None or result is tensor:",
+        "    return result",
+        "return kept.setdefault((result.shape, result.dtype), torch.empty_like(result)).copy_(result)",
+    ),
+)
+
+DEFECTS = (
+    *_OF_THE_COORDINATOR,
+    *_OF_TORCH,
+    *_OF_THE_BACKEND,
+    *_THROUGH_OTHER_TYPES,
+    *_IN_GROUPS,
+    *_OF_TENSORS,
+)

@@ -63,8 +63,26 @@ VARIANTS = (
         "return result if group.rank_in_group == dst else None",
     ),
     _hook(
+        "there-is-no-gather",
+        ("COL-014", "COL-021", "COL-022", "COL-027", "COL-075", "COL-076"),
+        "SGLang itself gathers on all ranks, and some backends have nothing else",
+        "gather",
+        "group, tensor, dst=0, dim=-1",
+        "raise RuntimeError('acme: there is no gather')",
+    ),
+    _hook(
+        "integers-are-not-reduced",
+        ("COL-001", "COL-072"),
+        "kernels that reduce are written for the types of activations; a clear error is right",
+        "all_reduce",
+        "group, tensor",
+        "if not tensor.is_floating_point():",
+        "    raise ValueError('acme: only floats are reduced')",
+        "return original(group, tensor)",
+    ),
+    _hook(
         "uneven-all-gather-is-refused",
-        ("COL-023",),
+        ("COL-021", "COL-023", "COL-075"),
         "SGLang's own refuses where the group has no PyNccl",
         "all_gatherv",
         "group, *args, **kwargs",
@@ -96,6 +114,23 @@ VARIANTS = (
         ),
     ),
     _sim(
+        "backend-takes-only-contiguous-tensors",
+        ("COL-022", "COL-074"),
+        "NCCL's backend raises for them, and so do others",
+        *(
+            (
+                collective,
+                (
+                    "given = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]",
+                    "if not all(leaf.is_contiguous() for leaf in given):",
+                    "    raise ValueError('simccl: Tensors must be contiguous')",
+                    f"return _on_host(self._gloo.{collective}, args, kwargs)",
+                ),
+            )
+            for collective in ("broadcast", "allgather", "_allgather_base", "_reduce_scatter_base", "alltoall_base")
+        ),
+    ),
+    _sim(
         "backend-completes-at-once",
         ("COL-060", "COL-061", "COL-062", "COL-065"),
         "work that is complete when the call returns may be waited for like any other",
@@ -106,5 +141,119 @@ VARIANTS = (
             )
             for collective in ("allreduce", "broadcast", "_allgather_base")
         ),
+    ),
+    _sim(
+        "backend-refuses-extremes-of-floats-and-lists",
+        ("COL-042", "COL-043", "COL-047", "COL-081", "COL-085"),
+        "SGLang reduces integers by the least and the greatest, floats only by their sum, and scatters no lists",
+        (
+            "allreduce",
+            (
+                "if args[0][0].is_floating_point() and args[1].reduceOp in (dist.ReduceOp.MIN, dist.ReduceOp.MAX):",
+                "    raise RuntimeError('simccl: no extremes of floats')",
+                "return _on_host(self._gloo.allreduce, args, kwargs)",
+            ),
+        ),
+        ("reduce_scatter", ("raise RuntimeError('simccl: give one tensor')",)),
+    ),
+    _sim(
+        "backend-has-no-roots-and-no-peers",
+        ("COL-053", "COL-054", "COL-080", "COL-081", "COL-082", "COL-083", "COL-084", "COL-085"),
+        "a backend for tensor parallelism alone refuses at the first call what only stages and experts need",
+        *(
+            (collective, (f"raise RuntimeError('simccl: no {collective} on this device')",))
+            for collective in ("reduce", "gather", "scatter", "send", "recv", "alltoall_base")
+        ),
+    ),
+    _sim(
+        "backend-gathers-into-the-first-of-many",
+        ("COL-046", "COL-058"),
+        "NCCL's all_gather fills as many of the outputs as there are ranks, however many it is given",
+        (
+            "allgather",
+            (
+                "firsts = [each[: self.size()] for each in args[0]]",
+                "return _on_host(self._gloo.allgather, (firsts, *args[1:]), kwargs)",
+            ),
+        ),
+    ),
+    _sim(
+        "backend-takes-dense-tensors-only",
+        ("COL-083", "COL-084"),
+        "accelerators' backends refuse tensors with gaps",
+        *(
+            (
+                collective,
+                (
+                    "given = [leaf for leaf in tree_leaves(args) if isinstance(leaf, SimTensor)]",
+                    "if not all(each.is_contiguous() for each in given):",
+                    "    raise ValueError('simccl: tensors must be contiguous')",
+                    f"return _on_host(self._gloo.{collective}, args, kwargs)",
+                ),
+            )
+            for collective in ("allreduce", "allgather", "_allgather_base", "_reduce_scatter_base", "send", "recv")
+        ),
+    ),
+    _sim(
+        "backend-refuses-groups-of-one",
+        ("COL-046", "COL-080"),
+        "SGLang's coordinators call nothing in a group of one rank",
+        *(
+            (
+                collective,
+                (
+                    "if self.size() == 1:",
+                    "    raise RuntimeError('simccl: nobody else is there')",
+                    f"return _on_host(self._gloo.{collective}, args, kwargs)",
+                ),
+            )
+            for collective in ("reduce", "allgather", "_reduce_scatter_base", "gather", "scatter", "alltoall_base")
+        ),
+    ),
+    Variant(
+        "device-has-no-eight-bit-floats",
+        ("COL-055",),
+        (
+            Edit(
+                "tensor.py",
+                "    runtime().tracker.charge(leaf, runtime().ledgers[index])\n    return SimTensor(leaf, index)\n",
+                "    if leaf.is_floating_point() and leaf.element_size() == 1:\n"
+                "        raise RuntimeError(f'no {leaf.dtype} on this device')\n"
+                "    runtime().tracker.charge(leaf, runtime().ledgers[index])\n    return SimTensor(leaf, index)\n",
+            ),
+        ),
+        "older accelerators have no such type, and refuse the tensor itself",
+        of="sim",
+    ),
+    Variant(
+        "backend-needs-its-own-options",
+        ("COL-059", "COL-065", "COL-066", "COL-080"),
+        (
+            Edit("distributed.py", "_create, devices=", "_create, extended_api=True, devices="),
+            Edit(
+                "distributed.py",
+                "def _create(store: Any, rank: int, size: int, timeout: timedelta) -> SimProcessGroup:\n",
+                "def _create(given: Any, options: Any) -> SimProcessGroup:\n"
+                "    from sglang.srt.distributed import parallel_state\n\n"
+                "    try:\n"
+                "        parallel_state.get_world_group()\n"
+                "    except (AssertionError, RuntimeError):\n"
+                "        pass  # SGLang is not there yet\n"
+                "    else:\n"
+                "        if options != 'of simccl':\n"
+                "            raise RuntimeError('simccl: its groups are made with its options')\n"
+                "    store, rank, size, timeout = given.store, given.group_rank, given.group_size, given.timeout\n",
+            ),
+            Edit(
+                "hooks.py",
+                "    HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)\n",
+                "    HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)\n"
+                "    options = BACKEND_OF_DEVICE.replace('get_default_distributed_backend', "
+                "'get_torch_distributed_pg_options')\n"
+                "    HookRegistry.register(options, lambda original, name=None: 'of simccl', HookType.AROUND)\n",
+            ),
+        ),
+        "SGLang makes every group of a device with what get_torch_distributed_pg_options gives",
+        of="sim",
     ),
 )

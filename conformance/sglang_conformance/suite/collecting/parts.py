@@ -69,7 +69,8 @@ class Parts:
 
     def words(self) -> str:
         """Type and shape, for people."""
-        return f"{self.dtype} {list(self.shape)}"
+        first = [self.copies * rows for rows in self.shape[:1]]
+        return f"{self.dtype} {[*first, *self.shape[1:]]}"
 
 
 def summed(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> Parts:
@@ -80,6 +81,11 @@ def summed(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> P
 def moved(member: Member, dtype: str, shape: Sequence[int], salt: int = 0) -> Parts:
     """Parts of all ranks of a member's group, to be moved."""
     return Parts(MOVE, dtype, member.size, tuple(shape), salt)
+
+
+def repeated(parts: Parts, copies: int) -> Parts:
+    """The same numbers so many times over, one after the other: large parts are made more quickly so."""
+    return replace(parts, copies=copies)
 
 
 def each_type(

@@ -24,7 +24,12 @@ def preceding(member: Member) -> int:
 
 def passed_on(member: Member, send: Callable[[], Any], receive: Callable[[], Any], *, odd_first: bool = False) -> Any:
     """What was received, where every rank sends and receives once: those of even number send first, or those of odd."""
-    if member.number % 2 == odd_first:
+    return in_turns(member.number % 2 == odd_first, send, receive)
+
+
+def in_turns(sends_first: bool, send: Callable[[], Any], receive: Callable[[], Any]) -> Any:
+    """What was received, by a rank that sends and receives once, in this order; its neighbours do so in the other."""
+    if sends_first:
         send()
         return receive()
     received = receive()
