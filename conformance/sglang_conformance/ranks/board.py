@@ -31,8 +31,8 @@ _ENTRY_WORDS = 32
 _GROUPS = 1024  # a page that is never written takes no memory
 _ROW_WORDS = _HEAD_WORDS + 2 * _GROUPS * _ENTRY_WORDS
 _TEXT_BYTES = 8 * (_ENTRY_WORDS - _TEXT)
-_YIELDS = 200
-_PAUSE = 50e-6
+_YIELDS = 200  # before it sleeps, where each rank may have a core of its own; else it takes the time from its peers
+_PAUSE = 150e-6
 _NEVER = (1 << 64) - 1
 
 OUTSIDE, WAITING, INSIDE = range(3)
@@ -63,6 +63,7 @@ class Board:
         self._bytes = memoryview(self._memory)
         self._words = self._bytes.cast("Q")
         self._rank = rank
+        self._yields = _YIELDS if size <= len(os.sched_getaffinity(0)) else 1
         self._slots: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._found: dict[tuple[int, int], int] = {}
@@ -159,7 +160,7 @@ class Board:
             if time.monotonic() > until:
                 raise Disagreement(f"rank {member} has not come to call {number}, {text}, after {seconds:g} s")
             turns += 1
-            if turns < _YIELDS:
+            if turns < self._yields:
                 os.sched_yield()
             else:
                 time.sleep(_PAUSE)
