@@ -172,6 +172,11 @@ def add(ranks: Sequence[Sequence[int]], name: str, backend: str) -> Any:
     return state().init_model_parallel_group(members, local_rank, backend, group_name=name)
 
 
+def options(kind: str | None = None) -> Any:
+    """What SGLang gives torch for a group of that kind on the device, as it may be hooked; None: nothing special."""
+    return state().get_torch_distributed_pg_options(kind)
+
+
 def known_by(name: str) -> Any:
     """The coordinator that the host finds by a unique name; None where there is none."""
     reference = state()._groups.get(name)

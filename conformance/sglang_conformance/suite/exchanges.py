@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ..hosts import groups
 from . import expect
-from .collecting import distributed, drawn, rings, tensors
+from .collecting import calls, distributed, drawn, rings, tensors
 from .collecting.dictionaries import Dictionary
 from .collecting.judging import REFUSED, Verdict, attempt, tried
 from .collecting.parts import MOVE, each_type, moved, summed
@@ -69,6 +69,7 @@ def test_tensors_go_to_the_next_rank(member: Member) -> None:
     import torch
 
     group, before = member.coordinator, rings.preceding(member)
+    calls.require_peers(member)
     with Verdict() as verdict:
         for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, scalars=True)):
             own = tensors.made(parts.of(member.number), parts.dtype, member.device)
@@ -164,6 +165,7 @@ def test_tensor_dictionaries_go_to_the_next_rank(
     given, group = Dictionary(moved(member, dtype, shape, salt), thing), member.coordinator
     call = f"GroupCoordinator.send_tensor_dict(async_send={later}), recv_tensor_dict with {given.words()}"
     own, works = given.of(member.number, member.device), list[Any]()
+    calls.require_peers(member)
     got = rings.passed_on(
         member,
         lambda: works.extend(attempt(call, group.send_tensor_dict, own, async_send=later) or ()),
@@ -177,6 +179,7 @@ def test_tensor_dictionaries_go_to_the_next_rank(
 @requirement("COL-037")
 @on_ranks(2, 4)
 def test_tensor_dictionaries_are_sent_and_received_at_once(member: Member) -> None:
+    calls.require_peers(member)
     with Verdict() as verdict:
         for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, scalars=True, times=1)):
             # SGLang hands all tensors to one batch, which torch wants on one group: none of the host's among them.
@@ -193,6 +196,7 @@ def test_tensor_dictionaries_between_stages_are_put_together(member: Member) -> 
     member.join(tp=tp, pp=member.size // tp)
     try:
         stages, peers = groups.group("pp"), groups.group("attention_tp")
+        calls.require_peers(member, groups.group("world").device_group)
         stage = stages.rank_in_group
         with Verdict() as verdict:
             for dtype, shape in (("bfloat16", (4, 6)), ("float32", (3, 1)), ("int64", (2,))):
@@ -228,7 +232,7 @@ def test_barrier_waits_for_every_rank(member: Member) -> None:
 def test_ranks_and_dimensions_that_are_none_are_refused(member: Member) -> None:
     group, beyond = member.coordinator, member.size
     tensor = tensors.poisoned((2, 3), "float32", member.device)
-    calls = {
+    wrong = {
         "all_gather(dim=5) of two dimensions": lambda: group.all_gather(tensor, dim=5),
         "gather(dim=5) of two dimensions": lambda: group.gather(tensor, dst=0, dim=5),
         f"broadcast(src={beyond})": lambda: group.broadcast(tensor, src=beyond),
@@ -238,7 +242,7 @@ def test_ranks_and_dimensions_that_are_none_are_refused(member: Member) -> None:
         "recv_object from itself": lambda: group.recv_object(src=member.number),
     }
     with Verdict() as verdict:
-        for name, action in calls.items():
+        for name, action in wrong.items():
             got = tried(action)
             seen = "no error"
             verdict.that(got is REFUSED, expected="an error", seen=seen, call=f"GroupCoordinator.{name}")

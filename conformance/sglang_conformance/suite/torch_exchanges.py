@@ -19,7 +19,6 @@ from .collecting.parts import MOVE, Parts, each_type
 from .declare import on_ranks, requirement
 from .member import Member
 
-_PEERS = "send and recv"
 _EIGHT_BITS = ("float8_e4m3fn", "float8_e5m2")
 _splits = st.lists(st.lists(st.integers(0, 3), min_size=8, max_size=8), min_size=8, max_size=8)
 """How many rows each rank has for each other: of rank s for rank d, at [s % 8][d % 8]."""
@@ -70,11 +69,11 @@ def test_torch_exchanges_lists_or_refuses(member: Member) -> None:
 @requirement("COL-053")
 @on_ranks(2, 4)
 def test_torch_sends_and_receives_in_both_orders(member: Member) -> None:
-    _require_peers(member)
+    calls.require_peers(member)
     here = calls.seat(member)
     with Verdict() as verdict:
         for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, scalars=True)):
-            calls.demanded(verdict, _PEERS, here, parts, number)
+            calls.demanded(verdict, calls.PEERS, here, parts, number)
 
 
 @requirement("COL-054")
@@ -83,7 +82,7 @@ def test_torch_sends_and_receives_in_one_batch(member: Member) -> None:
     import torch.distributed as dist
 
     before, after, group = rings.preceding(member), rings.following(member), member.group
-    _require_peers(member)
+    calls.require_peers(member)
     with Verdict() as verdict:
         for messages in (1, 2, 6):
             each = itertools.cycle(each_type(member, MOVE, drawn.MOVED, scalars=True))
@@ -97,12 +96,6 @@ def test_torch_sends_and_receives_in_one_batch(member: Member) -> None:
                 attempt(f"{call}: wait", work.wait)
             for number, room in enumerate(rooms):
                 verdict.moved(room, parts[number], before, f"{call}: tensor {number}, of {parts[number].words()}")
-
-
-def _require_peers(member: Member) -> None:
-    """Decline where every rank is refused: SGLang sends only between stages and between experts' places."""
-    if not calls.served(member, (_PEERS,)):
-        raise expect.Declined("every rank is refused send and recv, with an error")
 
 
 @requirement("COL-055")

@@ -18,7 +18,6 @@ from .declare import on_ranks, requirement
 from .member import Member
 
 _PLACED = ("broadcast", "all_gather", "reduce_scatter_tensor", "reduce", "gather", "scatter", "all_to_all_single")
-_PEERS = "send and recv"
 _LATE = 0.003
 """Seconds by which a rank comes later: many times what a collective of these takes."""
 _JUST_LARGE, _LARGE = 64 * 1024, 2 * 1024 * 1024
@@ -30,7 +29,7 @@ _SINGLE = 8_209
 @requirement("COL-080")
 @on_ranks(2, 4)
 def test_torch_counts_places_within_a_group_and_ranks_in_the_world(member: Member) -> None:
-    names = calls.served(member, (*_PLACED, _PEERS))
+    names = calls.served(member, (*_PLACED, calls.PEERS))
     with Verdict() as verdict:
         for turn, layout in enumerate(_layouts(member.size)):
             with distributed.groups(member, *layout) as groups:
@@ -51,7 +50,7 @@ def _in_group(verdict: Verdict, names: Sequence[str], here: Seat, turn: int, sal
         parts = calls.suited(name, "float32", here.size, (3, 2), salt + number)
         if here.size > 1:
             calls.demanded(verdict, name, here, parts, (turn + number) % here.size)
-        elif name != _PEERS:  # SGLang calls nothing in a group of one: it may be refused
+        elif name != calls.PEERS:  # SGLang calls nothing in a group of one: it may be refused
             done = tried(calls.called, name, here, parts)
             if done is not REFUSED:
                 done.judge(verdict)
@@ -60,13 +59,13 @@ def _in_group(verdict: Verdict, names: Sequence[str], here: Seat, turn: int, sal
 @requirement("COL-081")
 @on_ranks(2, 4)
 def test_torch_moves_large_tensors_whole(member: Member) -> None:
-    here, names = calls.seat(member), calls.served(member, (*_PLACED, _PEERS))
+    here, names = calls.seat(member), calls.served(member, (*_PLACED, calls.PEERS))
     with Verdict() as verdict:
         for name in names:
             dtype, width = ("float32", 4) if name.startswith("reduce") else ("int64", 8)
             bytes_in_all = (_JUST_LARGE, _LARGE) if member.size == 2 else (_JUST_LARGE,)
             for turn, size in enumerate(bytes_in_all):
-                parted = size == _LARGE and name not in ("broadcast", "reduce", _PEERS)
+                parted = size == _LARGE and name not in ("broadcast", "reduce", calls.PEERS)
                 copies = -(-size // (width * _SINGLE * (member.size if parted else 1)))
                 parts = calls.suited(name, dtype, member.size, (_SINGLE,), copies=copies)
                 calls.demanded(verdict, name, here, parts, turn % member.size)
@@ -120,7 +119,14 @@ def _noise(dtype: str, count: int, seed: int, size: int, times: int) -> list[Any
 @on_ranks(2, 4)
 def test_torch_takes_tensors_that_are_not_contiguous_rightly_or_refuses(member: Member) -> None:
     here = calls.seat(member)
-    strided = ("all_gather", "all_gather_into_tensor", "gather", "reduce_scatter_tensor", "all_to_all_single", _PEERS)
+    strided = (
+        "all_gather",
+        "all_gather_into_tensor",
+        "gather",
+        "reduce_scatter_tensor",
+        "all_to_all_single",
+        calls.PEERS,
+    )
     # Others take every tensor that is dense for its memory, which is right where all ranks lay it out alike; of strided
     # ones gloo reduces and sends the memory between the columns (torch 2.13), so nothing is asked of those.
     offers = {tensors.STRIDED: strided, tensors.TRANSPOSED: ("all_reduce", "reduce", "broadcast", "scatter")}
@@ -136,7 +142,7 @@ def test_torch_takes_tensors_that_are_not_contiguous_rightly_or_refuses(member: 
 @requirement("COL-084")
 @on_ranks(2, watched=False)
 def test_what_follows_torchs_wait_sees_the_result(member: Member) -> None:
-    names = calls.served(member, ("all_reduce", "all_gather_into_tensor", *_PLACED, _PEERS))
+    names = calls.served(member, ("all_reduce", "all_gather_into_tensor", *_PLACED, calls.PEERS))
     with Verdict() as verdict:
         for number, name in enumerate(names):
             for late, async_op in ((0, True), (1, True), (number % 2, False)):

@@ -158,7 +158,20 @@ VARIANTS = (
     ),
     _sim(
         "backend-has-no-roots-and-no-peers",
-        ("COL-053", "COL-054", "COL-080", "COL-081", "COL-082", "COL-083", "COL-084", "COL-085"),
+        (
+            "COL-030",
+            "COL-036",
+            "COL-037",
+            "COL-038",
+            "COL-053",
+            "COL-054",
+            "COL-080",
+            "COL-081",
+            "COL-082",
+            "COL-083",
+            "COL-084",
+            "COL-085",
+        ),
         "a backend for tensor parallelism alone refuses at the first call what only stages and experts need",
         *(
             (collective, (f"raise RuntimeError('simccl: no {collective} on this device')",))

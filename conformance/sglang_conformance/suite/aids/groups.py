@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from ...hosts import groups
 from .. import expect, isolate
 from . import worker
 
@@ -167,15 +168,16 @@ def in_more_groups(rank: Rank) -> dict[str, list[list[float]]]:
     """What each collective gave, in each of the groups made beside the default one.
 
     They are made as SGLang makes those of its coordinators (0.5.23, srt/distributed/parallel_state.py:394): for each,
-    one with the platform's backend and one with gloo.
+    one with the platform's backend and SGLang's options, and one with gloo.
     """
     import torch.distributed as dist
 
-    def made(backend: str) -> Any:
+    def made(backend: str, options: Any = None) -> Any:
         ranks = list(range(rank.size))
-        return rank.attempt(f"new_group({ranks}, {backend!r})", lambda: dist.new_group(ranks, rank.timeout, backend))
+        make = partial(dist.new_group, ranks, rank.timeout, backend, options)
+        return rank.attempt(f"new_group({ranks}, {backend!r})", make)
 
-    pairs = [(made(rank.answer.value), made("gloo")) for _ in range(MORE)]
+    pairs = [(made(rank.answer.value, groups.options("tp")), made("gloo")) for _ in range(MORE)]
     results = [_in_one(rank, group) for group, _ in pairs]
     return {name: [result[name] for result in results] for name in results[0]}
 

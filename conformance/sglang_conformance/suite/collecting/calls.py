@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..member import Member
 
 _SUMS = ("all_reduce", "reduce", "reduce_scatter_tensor", "reduce_scatter")
-_OFTEN_MISSING = ("reduce", "gather", "scatter", "all_to_all_single", "send and recv")
+PEERS = "send and recv"
+_OFTEN_MISSING = ("reduce", "gather", "scatter", "all_to_all_single", PEERS)
 
 
 def seat(member: Member, group: Any = None, ranks: Sequence[int] = ()) -> Seat:
@@ -56,12 +57,12 @@ def suited(name: str, dtype: str, size: int, shape: tuple[int, ...], salt: int =
     return Parts("sum" if name in _SUMS else MOVE, dtype, size, shape, salt, copies)
 
 
-def served(member: Member, names: Sequence[str]) -> list[str]:
+def served(member: Member, names: Sequence[str], group: Any = None) -> list[str]:
     """Those of the collectives that are not refused in the group of all ranks; most backends have them all.
 
     A violation where some ranks are refused one and others are not.
     """
-    here = seat(member)
+    here = seat(member, group)
     refused = [
         name
         for name in names
@@ -72,6 +73,12 @@ def served(member: Member, names: Sequence[str]) -> list[str]:
     call = f"torch.distributed's {', '.join(names)}"
     expect.that(all(each == refused for each in everywhere), expected="the same on every rank", seen=seen, call=call)
     return [name for name in names if name not in refused]
+
+
+def require_peers(member: Member, group: Any = None) -> None:
+    """Declined where every rank is refused: SGLang sends only between stages and between experts' places."""
+    if not served(member, (PEERS,), group):
+        raise expect.Declined("every rank is refused send and recv, with an error")
 
 
 def _works(async_op: bool, work: Any) -> list[Any]:
@@ -250,5 +257,5 @@ _PREPARE: Mapping[str, Callable[[Table], Prepared]] = {
     "gather": _gather,
     "scatter": _scatter,
     "all_to_all_single": _all_to_all_single,
-    "send and recv": _send_and_recv,
+    PEERS: _send_and_recv,
 }

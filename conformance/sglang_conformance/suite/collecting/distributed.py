@@ -62,9 +62,10 @@ def groups(member: Member, *ranks: Sequence[int]) -> Iterator[list[Any]]:
     import torch.distributed as dist
 
     timeout = timedelta(seconds=member.seconds)
-    backend, options = beside.backend(), hosts.state().get_torch_distributed_pg_options
+    backend = beside.backend()
     made = [
-        dist.new_group(list(members), timeout=timeout, backend=backend, pg_options=options("tp")) for members in ranks
+        dist.new_group(list(members), timeout=timeout, backend=backend, pg_options=hosts.options("tp"))
+        for members in ranks
     ]
     mine = [group if member.number in members else None for group, members in zip(made, ranks, strict=True)]
     try:

@@ -32,8 +32,7 @@ def on_device(ranks: list[int]) -> Any:
     """One of torch's groups of these ranks on the device, with the options that SGLang gives its own."""
     import torch.distributed as dist
 
-    options = groups.state().get_torch_distributed_pg_options(None)
-    make = partial(dist.new_group, list(ranks), backend=backend(), pg_options=options)
+    make = partial(dist.new_group, list(ranks), backend=backend(), pg_options=groups.options())
     return expect.attempt(f"new_group({ranks}, backend={backend()!r})", make).value
 
 
