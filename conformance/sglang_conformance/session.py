@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Session:
     """A run's warm processes and what was learnt from them. Belongs to one pytest process; close it at the end.
 
-    ``built_in``: the host's own platform, where many runs share it; whoever lends it closes it.
+    ``built_in``: the host's own platform, where many runs share it.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Session:
             self._zygote.close()
 
     def _end_ranks(self) -> None:
-        for name in ("_stages", "_built_in"):
-            if (stages := vars(self).get(name)) is not None:
+        for stages in (vars(self).get("_stages"), vars(self).get("_built_in"), self._lent):
+            if stages is not None:
                 stages.close()
 
     def _renew(self) -> None:

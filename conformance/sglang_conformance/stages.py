@@ -154,7 +154,7 @@ class BuiltIn:
     """The host's own CPU platform under the checks of a run, to tell whether a failure is the host's fault.
 
     One may serve the runs of many plugins, one after the other: it is made ready once for all runs that are configured
-    alike. Whoever makes it closes it.
+    alike.
     """
 
     def __init__(self, zygote: Warm, *, workers: int = 1, cluster: Cluster | None = None) -> None:
@@ -177,10 +177,9 @@ class BuiltIn:
         return self._made[key]
 
     def close(self) -> None:
-        """End its ranks."""
-        while self._made:
-            if (stages := self._made.popitem()[1]) is not None:
-                stages.close()
+        """End its ranks, which are made anew where they are needed again: gloo's threads never sleep for long."""
+        for stages in filter(None, self._made.values()):
+            stages.close()
 
 
 def failed_stage(place: str, result: Result) -> str:
