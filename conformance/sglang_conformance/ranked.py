@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from .cases import Case, Search, dealt, drawn
+from .config import WORLD_SIZES
 from .grounds import Ground
 from .probes.result import Result
 from .ranked_result import agreed, cause, failed, found
@@ -55,6 +56,7 @@ class RankedChecks:
             if result.failure is not None or result.value["outcome"] not in ("pass", "unsupported"):
                 return result
             results.append(result)
+        self._pool(check.joined).keep(self._sizes or WORLD_SIZES)
         return next((result for result in results if result.value["outcome"] != "pass"), results[0])
 
     def close(self) -> None:

@@ -194,6 +194,16 @@ def test_no_more_ranks_live_than_there_may(warm: Warm, store: str) -> None:
     pool.close()
 
 
+def test_groups_of_sizes_that_are_not_kept_end(warm: Warm, store: str) -> None:
+    pool = Pool(warm, Setup("ranks.bodies:join", {"store": store}))
+    two, three = run(pool, "pid", size=2).values, run(pool, "pid", size=3).values
+    pool.keep((2, 4))
+    assert not any(map(is_running, three))
+    assert run(pool, "pid", size=2).values == two
+    assert run(pool, "pid", size=3).values != three
+    pool.close()
+
+
 def test_worn_groups_are_replaced(warm: Warm, store: str) -> None:
     group = Group(warm, 1, Setup())
     for _ in range(3):

@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..probes.client import Warm
@@ -62,11 +62,15 @@ class Pool:
             self._lose(group)
         return report
 
-    def close(self) -> None:
-        """End every group."""
-        for size in list(self._groups):
+    def keep(self, sizes: Collection[int]) -> None:
+        """End the groups of other sizes. Idle ranks are not free: each of gloo's threads wakes 100 times a second."""
+        for size in self._groups.keys() - set(sizes):
             for group in list(self._groups[size]):
                 self._drop(group)
+
+    def close(self) -> None:
+        """End every group."""
+        self.keep(())
         self._starter.close()
 
     def _take(self, size: int) -> Group:
