@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .collecting import rings, tensors
+from .collecting import calls, rings, tensors
 from .collecting.judging import REFUSED, Verdict, attempt, offered, served
 from .collecting.parts import MOVE, Parts, moved, summed
 from .declare import on_ranks, requirement
@@ -79,6 +79,7 @@ def _inside(member: Member, lists: beside.Lists) -> Iterator[_Inside]:
 @requirement("COL-071")
 @on_ranks(2, 4)
 def test_collectives_keep_to_their_group_and_its_places(member: Member) -> None:
+    peers = calls.served(member, (calls.PEERS,))
     with _inside(member, beside.strided(member.size)) as inside:
         _reduces(inside)
         _gathers(inside)
@@ -86,8 +87,10 @@ def test_collectives_keep_to_their_group_and_its_places(member: Member) -> None:
         if inside.size > 1:
             _scatters(inside)
             _fills(inside)
-            _passes_on(inside)
             _passes_objects_on(inside)
+            if peers:
+                _passes_on(inside)
+                _passes_dictionaries_on(inside)
 
 
 @requirement("COL-076")
@@ -210,6 +213,10 @@ def _passes_objects_on(inside: _Inside) -> None:
         partial(attempt, call, group.recv_object, src=before),
     )
     inside.verdict.equal(got, [before, inside.salt], call=call)
+
+
+def _passes_dictionaries_on(inside: _Inside) -> None:
+    group, member, before = inside.group, inside.member, rings.preceding(inside.member)
     parts, call = inside.moved("float32", 2, 3), inside.call("send_tensor_dict, recv_tensor_dict")
     given = {"tensor": inside.own(parts), "place": inside.place}
     got = rings.passed_on(

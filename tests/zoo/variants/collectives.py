@@ -159,12 +159,15 @@ VARIANTS = (
     _sim(
         "backend-has-no-roots-and-no-peers",
         (
+            "COL-021",
             "COL-030",
             "COL-036",
             "COL-037",
             "COL-038",
             "COL-053",
             "COL-054",
+            "COL-071",
+            "COL-075",
             "COL-080",
             "COL-081",
             "COL-082",
