@@ -26,6 +26,8 @@ from . import expect
 
 Action = Callable[[], Any]
 
+CANNOT_FORK = "not to be seen here: a process that has started the platform's device, or threads, is not to be forked"
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -178,7 +178,7 @@ VARIANTS = (
     ),
     Variant(
         "platform-with-a-thread",
-        ("PG-001",),
+        ("PG-001", "PG-035", "PG-036", "PG-044", "BE-012", "BE-013", "INIT-008"),
         (
             Edit(
                 "platform.py",

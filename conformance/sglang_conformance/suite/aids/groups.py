@@ -135,9 +135,9 @@ def member(platform: Any, device: Any, folder: str, life: Life, *, rank: int, si
 
 
 def pair(platform: Any, call: str, life: Life, deadline: float) -> Iterator[tuple[int, Any]]:
-    """Each of two ranks, with what came of the life there; nothing where there cannot be two of them."""
+    """Each of two ranks, with what came of the life there; Declined where there cannot be two of them."""
     if not isolate.can_fork(platform):
-        return
+        raise expect.Declined(isolate.CANNOT_FORK)
 
     def rank(number: int, folder: str) -> Any:
         devices = worker.devices(platform)
@@ -150,8 +150,9 @@ def pair(platform: Any, call: str, life: Life, deadline: float) -> Iterator[tupl
         jobs = [lambda: rank(0, folder), lambda: rank(1, folder)]
         for number, outcome in enumerate(isolate.in_forks(jobs, deadline)):
             seen = outcome.settled(f"rank {number}: {call}")
-            if seen is not None:
-                yield number, seen
+            if seen is None:
+                raise expect.Declined("not to be seen here: two ranks need two devices, and there is one")
+            yield number, seen
 
 
 def reduced_and_sent(rank: Rank) -> list[list[float]]:

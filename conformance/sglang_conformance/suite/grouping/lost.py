@@ -20,7 +20,6 @@ from . import numbers
 
 STAYS_AWAY, DIES = "stays away", "dies"
 _CANNOT = "two ranks need two devices, and there is one"
-_CANNOT_FORK = "a process that has started the platform's device, or threads, cannot be forked to lose a rank"
 _READY, _JOINED, _LOST, _DONE = "ready", "joined", "lost", "done"
 _SIZE = 2
 _TIMEOUTS = (1, 3, 9, 27, 81)  # the least that SGLang takes; it may be short for joining
@@ -53,13 +52,14 @@ class _Pair:
 def waiting(platform: Any, way: str, deadline: float, *, aborting: bool = False) -> isolate.Outcome:
     """What comes of rank 0 of two, whose peer has joined and then ``stays away`` or ``dies``.
 
-    It reduces with the peer, or (``aborting``) drops its groups. Raises NotCovered where there cannot be two ranks
-    here, and NotReached where they did not join within any timeout for which there is time.
+    It reduces with the peer, or (``aborting``) drops its groups. Raises Declined where this process cannot be forked,
+    NotCovered where there are no two devices, and NotReached where the ranks did not join within any timeout for which
+    there is time.
     """
     until = time.monotonic() + 0.8 * deadline
     groups.load()  # imported here, for both, and not while they join
     if not isolate.can_fork(platform):
-        raise expect.NotCovered(_CANNOT_FORK)
+        raise expect.Declined(isolate.CANNOT_FORK)
     outcome = isolate.Outcome(error="Hung", message="there was no time")
     for timeout in _TIMEOUTS:
         if timeout > until - time.monotonic():
