@@ -18,7 +18,7 @@ from .declare import on_ranks, requirement
 from .member import Member
 
 _PLACED = ("broadcast", "all_gather", "reduce_scatter_tensor", "reduce", "gather", "scatter", "all_to_all_single")
-_LATE = 0.003
+_LATE = 0.008
 """Seconds by which a rank comes later: many times what a collective of these takes."""
 _JUST_LARGE, _LARGE = 64 * 1024, 2 * 1024 * 1024
 """Bytes: what each rank brings is a little more; of the latter, what a rank has of all together."""
