@@ -11,8 +11,11 @@ from pathlib import Path
 from sglang_conformance.certificate.record import read
 
 _OPERATOR = "SGLang has the operator for accelerators only and refuses host tensors; the reference serves both"
+_UNEVEN = "SGLang has uneven collectives through PyNCCL alone; the reference goes through torch where there is none"
 KNOWN = {
     ("COL-013", "pass", "unsupported"): _OPERATOR,
+    ("COL-023", "pass", "unsupported"): _UNEVEN,
+    ("COL-024", "pass", "unsupported"): _UNEVEN,
     ("COL-025", "pass", "unsupported"): _OPERATOR,
 }
 """Where the reference (first) and the real SGLang differ, and why."""
