@@ -81,15 +81,16 @@ def test_empty_tensors_pass_through_further_methods_or_are_refused(member: Membe
         verdict.gathered(attempt(call, group.all_gather, own, dim=0), parts, call)
 
 
-@requirement("COL-027")
+@requirement("COL-073")
 @on_ranks(2, 4)
 def test_large_gathers_are_right_throughout(member: Member) -> None:
-    parts = repeated(moved(member, "bfloat16", (_COUNT,)), _LARGER)
-    own = tensors.made(parts.of(member.number), parts.dtype, member.device)
     whole = summed(member, "float32", (member.size * 40961,))
     with Verdict() as verdict:
-        call = f"GroupCoordinator.all_gather of {parts.words()}"
-        verdict.gathered(attempt(call, member.coordinator.all_gather, own, dim=0), parts, call)
+        for dtype, copies in (("bfloat16", _LARGER), ("float16", _SMALLER), ("float32", _SMALLER), ("int64", _SMALLER)):
+            parts = repeated(moved(member, dtype, (_COUNT,)), copies)
+            own = tensors.made(parts.of(member.number), parts.dtype, member.device)
+            call = f"GroupCoordinator.all_gather of {parts.words()}"
+            verdict.gathered(attempt(call, member.coordinator.all_gather, own, dim=0), parts, call)
         call = f"GroupCoordinator.reduce_scatter_tensor of {whole.words()}"
         room = tensors.poisoned((40961,), "float32", member.device)
         given = tensors.made(whole.of(member.number), "float32", member.device)

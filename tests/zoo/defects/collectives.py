@@ -514,6 +514,18 @@ _OF_TORCH = (
         "return Done() if async_op else result",
     ),
     _race("memory-is-written-before-it-was-read-by-all", "COL-060"),
+    *(
+        _hook(
+            f"{method.replace('_', '-')}-halves-long-messages",
+            requirement,
+            method,
+            "group, tensor, *args, **kwargs",
+            "if tensor.dtype is torch.float32 and tensor.numel() > 8192:",
+            "    return original(group, tensor.half(), *args, **kwargs).float()",
+            "return original(group, tensor, *args, **kwargs)",
+        )
+        for method, requirement in (("all_gather", "COL-073"), ("all_reduce", "COL-009"))
+    ),
     _torch(
         "all-reduce-adds-in-the-order-of-arrival",
         "COL-005",
