@@ -172,7 +172,7 @@ def add(ranks: Sequence[Sequence[int]], name: str, backend: str) -> Any:
     return state().init_model_parallel_group(members, local_rank, backend, group_name=name)
 
 
-def options(kind: str | None = None) -> Any:
+def options(kind: str) -> Any:
     """What SGLang gives torch for a group of that kind on the device, as it may be hooked; None: nothing special."""
     return state().get_torch_distributed_pg_options(kind)
 

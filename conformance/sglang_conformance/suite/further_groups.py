@@ -15,6 +15,7 @@ from ..hosts import groups as host_groups
 from . import expect
 from .aids import worker
 from .collecting import judging
+from .collecting.apart import at_odd_times
 from .declare import on_ranks, requirement
 from .grouping import beside, joining, numbers
 from .member import Member
@@ -120,7 +121,7 @@ def test_groups_of_the_same_ranks_never_mix(member: Member) -> None:
     """Ranks come to each call at moments of their own: one may be in the next group while another reads the last."""
     import torch.distributed as dist
 
-    ranks, pauses = list(range(member.size)), random.Random(member.number)
+    ranks, pause = list(range(member.size)), at_odd_times(member)
     made = [beside.on_device(ranks) for _ in _FACTORS]
     call = "all_reduce in three groups of all ranks, all under way at once"
     sums = []
@@ -128,7 +129,7 @@ def test_groups_of_the_same_ranks_never_mix(member: Member) -> None:
         tensors = [numbers.tensor(member.number, member.device, factor) for factor in _FACTORS]
         works = []
         for group, tensor in zip(made, tensors, strict=True):
-            _pause(pauses)
+            pause()
             action = partial(dist.all_reduce, tensor, group=group, async_op=True)
             works.append(expect.attempt(call, action).value)
         for work in reversed(works):
@@ -152,13 +153,13 @@ def test_overlapping_groups_are_used_in_turn(member: Member) -> None:
         "strided": beside.strided(member.size),
     }
     order = random.Random(member.size).choices(list(lists), k=36 // member.size)
-    pauses = random.Random(member.number)
+    pause = at_odd_times(member)
     sums, seen = [], []
     with beside.added(member, lists) as made:
         for step, kind in enumerate(order):  # nothing between them that would keep ranks together
             call = f"step {step} of {order}: group {made[kind].ranks}"
             factor = step % 3 + 1
-            _pause(pauses)
+            pause()
             args = (made[kind].device_group, member.number, member.device, call)
             sums.append((kind, factor, numbers.summed(*args, factor=factor)))
         for kind, coordinator in made.items():
@@ -262,8 +263,3 @@ def _waits_for_its_own(member: Member, call: str, barrier: Callable[[Any], Any])
             seen = member.side.read("odd")
     expected = f"{len(own)} ranks there when it ends"
     expect.that(seen == len(own), expected=expected, seen=str(seen), call=f"{call}, of ranks {own}", cause=_BARRIER)
-
-
-def _pause(drawn: random.Random) -> None:
-    """None at all, or up to a millisecond."""
-    time.sleep(drawn.choice((0.0, drawn.uniform(0.0, 0.001))))

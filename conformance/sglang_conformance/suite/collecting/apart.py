@@ -21,7 +21,7 @@ def at_odd_times(member: Member) -> Callable[[], None]:
     pauses = random.Random(member.number)
 
     def pause() -> None:
-        if pauses.random() < 0.3:
+        if pauses.random() < 0.5:
             time.sleep(pauses.random() * _LONGEST)
 
     return pause

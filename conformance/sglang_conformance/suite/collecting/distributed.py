@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ...hosts import groups as hosts
 from ..grouping import beside
 
 if TYPE_CHECKING:
@@ -55,18 +53,11 @@ def reduce_scatter_single(output: Any, tensor: Any, **options: Any) -> Any:
 def groups(member: Member, *ranks: Sequence[int]) -> Iterator[list[Any]]:
     """Groups of these ranks, made as SGLang makes its own; destroyed once all ranks are done with them.
 
-    Backend and options are those that SGLang gives the groups on the device (0.5.23, srt/distributed/parallel_state.py:
-    initialize_model_parallel asks the world's group for its backend, the coordinator gets options by its name). All
-    ranks must make them alike. None for a group that the member is not in.
+    All ranks must make them alike. None for a group that the member is not in.
     """
     import torch.distributed as dist
 
-    timeout = timedelta(seconds=member.seconds)
-    backend = beside.backend()
-    made = [
-        dist.new_group(list(members), timeout=timeout, backend=backend, pg_options=hosts.options("tp"))
-        for members in ranks
-    ]
+    made = [beside.on_device(members, seconds=member.seconds) for members in ranks]
     mine = [group if member.number in members else None for group, members in zip(made, ranks, strict=True)]
     try:
         yield mine

@@ -5,8 +5,9 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -28,12 +29,16 @@ def backend() -> str:
     return str(expect.attempt(call, lambda: dist.get_backend(groups.group("world").device_group)).value)
 
 
-def on_device(ranks: list[int]) -> Any:
-    """One of torch's groups of these ranks on the device, with the options that SGLang gives its own."""
+def on_device(ranks: Sequence[int], *, seconds: float | None = None) -> Any:
+    """One of torch's groups of these ranks on the device, with the backend and the options that SGLang gives its own.
+
+    It waits for so many ``seconds``, or as long as torch does where they are not given.
+    """
     import torch.distributed as dist
 
-    make = partial(dist.new_group, list(ranks), backend=backend(), pg_options=groups.options())
-    return expect.attempt(f"new_group({ranks}, backend={backend()!r})", make).value
+    members, chosen, timeout = list(ranks), backend(), None if seconds is None else timedelta(seconds=seconds)
+    make = partial(dist.new_group, members, timeout=timeout, backend=chosen, pg_options=groups.options("tp"))
+    return expect.attempt(f"new_group({members}, backend={chosen!r})", make).value
 
 
 def on_host(ranks: list[int]) -> Any:
