@@ -51,7 +51,7 @@ def _drive(body: Any, attempt: Callable[[Case], None], examples: int, *, shrink:
     """Have hypothesis draw what the body takes, and hand each case to ``attempt``: the same ones each time."""
     from hypothesis import given
 
-    from .suite.execute import drawing
+    from .suite.drawing import alike, drawing
 
     fixed = parameters(body)
     handle = body.hypothesis
@@ -60,7 +60,8 @@ def _drive(body: Any, attempt: Callable[[Case], None], examples: int, *, shrink:
     def one(**given_values: Any) -> None:
         attempt({name: value for name, value in given_values.items() if name not in fixed})
 
-    drawing(examples, shrink=shrink)(given(**handle._given_kwargs)(one))(**dict.fromkeys(fixed))
+    with alike():
+        drawing(examples, shrink=shrink)(given(**handle._given_kwargs)(one))(**dict.fromkeys(fixed))
 
 
 class Search:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from . import oracles
 from .config import WORLD_SIZES, Config
 from .grounds import Ground, ThisMachine, of_cluster
 from .hosts.story import Story, read
@@ -34,7 +35,8 @@ def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
     An out-of-tree device's tensors may be of a Python subclass, as the simulated one's are; torch imports a second's
     worth of modules at the first operation on one.
     """
-    common = ("torch", "numpy", "psutil", "hypothesis", *map(module_name, AREAS))
+    oracle = f"{oracles.__name__}.collectives"
+    common = ("torch", "numpy.random", "psutil", "hypothesis", oracle, *map(module_name, AREAS))
     return common if in_tree else (*common, "torch.distributed.tensor")
 
 

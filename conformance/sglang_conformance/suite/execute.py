@@ -16,6 +16,7 @@ from ..hosts.enter import enter, enter_alone, load_device_backends, resolve
 from ..probes.server import Probe
 from ..subject import Subject
 from .declare import parameters
+from .drawing import alike, drawing
 from .expect import Declined, NotReached, Violation
 
 
@@ -124,22 +125,8 @@ def _violation_in(error: BaseException) -> Violation | None:
 
 def _run(stage: Stage, module: str, name: str, examples: int, deadline: float) -> dict[str, Any]:
     body = getattr(importlib.import_module(module), name)
-    if hasattr(body, "hypothesis"):
-        body = drawing(examples)(body)
-    return call(body, {**vars(stage), "deadline": deadline})
-
-
-def drawing(examples: int, *, shrink: bool = True) -> Any:
-    """Hypothesis's settings for a run: the same examples each time, so that two certificates can be compared."""
-    from hypothesis import HealthCheck, Phase, Verbosity, settings
-
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-    )
+    given = {**vars(stage), "deadline": deadline}
+    if not hasattr(body, "hypothesis"):
+        return call(body, given)
+    with alike():
+        return call(drawing(examples)(body), given)
