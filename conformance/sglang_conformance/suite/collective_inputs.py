@@ -113,7 +113,7 @@ def test_results_of_each_kind_are_kept_when_the_next_come(member: Member) -> Non
             partial(attempt, call, group.recv_tensor_dict),
         )
         results.append(partial(Verdict.moved, got=got["tensor"], parts=parts, rank=before, call=call))
-    member.served.append(bool(peers))  # what was not only offered was judged as well
+    member.note(bool(peers))
     with Verdict() as verdict:
         for judge in results:
             judge(verdict)

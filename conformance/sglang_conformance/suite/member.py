@@ -58,6 +58,10 @@ class Member:
         """That coordinator's group on the platform's backend."""
         return self.coordinator.device_group
 
+    def note(self, served: bool) -> None:
+        """Note of a call that a platform may refuse whether it was served; True also where others were judged too."""
+        self.served.append(served)
+
     def method(self) -> str:
         """An ``init_method`` at which the ranks meet, another one at each call; all ranks call it equally often."""
         return f"{_SCHEME}://{self.address}/{self.meeting}.{self.side.check}.{next(self._meetings)}"

@@ -157,6 +157,15 @@ VARIANTS = (
         ("reduce_scatter", ("raise RuntimeError('simccl: give one tensor')",)),
     ),
     _sim(
+        "backend-has-no-peers",
+        ("COL-073",),
+        "a backend for tensor parallelism alone refuses what only stages need",
+        *(
+            (collective, (f"raise RuntimeError('simccl: no {collective} on this device')",))
+            for collective in ("send", "recv")
+        ),
+    ),
+    _sim(
         "backend-has-no-roots-and-no-peers",
         (
             "COL-021",

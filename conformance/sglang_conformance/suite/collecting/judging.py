@@ -148,7 +148,7 @@ def offered(member: Member, function: Callable[..., Any], *given: Any, **options
     What is refused throughout a check is told as unsupported.
     """
     got = tried(function, *given, **options)
-    member.served.append(got is not REFUSED)
+    member.note(got is not REFUSED)
     return got
 
 
