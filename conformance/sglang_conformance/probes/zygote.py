@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Asking torch whether CUDA is there must not initialise CUDA, which no fork survives.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    # hypothesis keeps tables of characters and constants; not in the folder that pytest happens to run in.
+    # hypothesis keeps tables of characters; not in the folder that pytest happens to run in.
     "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(tempfile.gettempdir(), f"sglang-conformance-hypothesis-{os.getuid()}"),
 }
 """Variables of the zygote and of every probe."""
