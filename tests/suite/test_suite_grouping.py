@@ -69,6 +69,19 @@ def test_chosen_sizes_are_spread_over_all(world: int, count: int) -> None:
     assert all(before < after for before, after in pairwise(places))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
+def test_telling_sizes_make_up_the_world(world: int) -> None:
+    every = list(sizes.fitting(world))
+    assert all(each in every for each in sizes.telling(world))
+
+
+def test_telling_sizes_part_ranks_along_and_across() -> None:
+    stages, across, along = (oracle.expected(each, 4) for each in sizes.telling(4))
+    assert (stages["tp"], stages["pp"]) == ([[0, 1], [2, 3]], [[0, 2], [1, 3]])
+    assert (across["attn_cp"], across["moe_ep"]) == ([[0, 2], [1, 3]], [[0, 2], [1, 3]])
+    assert (along["moe_ep"], along["moe_dp"]) == ([[0, 1], [2, 3]], [[0, 2], [1, 3]])
+
+
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize("shift", [0, 1])
 def test_groups_beside_hold_every_rank_once(size: int, shift: int) -> None:
