@@ -1,8 +1,8 @@
-"""What a check on two ranks costs in the rank pool and in torch's own multi-process test cases, side by side.
+"""What a check on ranks costs in the rank pool and in torch's own multi-process test cases, side by side.
 
 python benchmarks/ranks.py [ROUNDS] > reports/benchmarks/ranks.json
 
-Takes some minutes: one of torch's rows is a timeout of two. Torch's test cases want the package expecttest.
+Takes some minutes a round: one of torch's rows is a timeout of two. Torch's test cases want the package expecttest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-SIZE = 2
+SIZES = (2, 4)
 FEW, MANY = 10, 210
+A_MESSAGE = 64
 FAILURES: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "raise": ("raises", {}),
     "raise, its peer in a collective": ("raises_before_a_collective", {}),
@@ -47,6 +48,9 @@ def total(rank):
 
 def nothing(rank):
     pass
+
+def often(rank, count):
+    for _ in range(count): nothing(rank)
 
 def raises(rank):
     if rank.number: raise ValueError("as wanted")
@@ -96,7 +100,8 @@ if __name__ == "__main__":
 SPAWNING = {
     "base": "MultiProcessTestCase",
     "body": "def setUp(self):\n        super().setUp()\n        self._spawn_processes()",
-    "start": "dist.init_process_group('gloo', init_method=f'file://{self.file_name}', rank=self.rank, world_size=2)",
+    "start": "init = f'file://{self.file_name}'\n"
+    "    dist.init_process_group('gloo', init_method=init, rank=self.rank, world_size=self.world_size)",
     "end": "dist.destroy_process_group()",
 }
 CONTINUOUS = {
@@ -117,50 +122,54 @@ def main(rounds: int) -> dict[str, object]:
     """Time everything in turn, so many times; medians, and ratios within each round."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "bodies.py").write_text(BODIES, encoding="ascii")
-        taken = [_round(folder) for _ in range(rounds)]
-        raised = _torch(folder, CONTINUOUS, 1, RAISING)
+        taken = {size: [_round(folder, size) for _ in range(rounds)] for size in SIZES}
+        raised = _torch(folder, CONTINUOUS, SIZES[0], 1, RAISING)
     return {
-        "what": "one all-reduce of four numbers on two gloo ranks, as a check; seconds are medians of the rounds",
+        "what": "one all-reduce of four numbers on gloo ranks, as a check; seconds are medians of the rounds",
         "rounds": rounds,
-        "seconds": {name: round(statistics.median(one[name] for one in taken), 5) for name in taken[0]},
-        "ratios to the pool": {
-            "a check, MultiProcessTestCase": _ratio(taken, "MultiProcessTestCase, a check", "pool, a check"),
-            "a check, MultiProcContinuousTest": _ratio(
-                taken, "MultiProcContinuousTest, a further check", "pool, a check"
-            ),
-            f"start and {FEW} checks, MultiProcContinuousTest": _ratio(
-                taken, f"MultiProcContinuousTest, start and {FEW} checks", f"pool, start and {FEW} checks"
-            ),
-        },
-        "MultiProcContinuousTest, one rank raises": round(raised, 2),
+        **{f"{size} ranks": _summary(rows) for size, rows in taken.items()},
+        f"MultiProcContinuousTest, one of {SIZES[0]} ranks raises, seconds": round(raised, 2),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 
 
-def _ratio(taken: list[dict[str, float]], one: str, other: str) -> float:
-    return round(statistics.median(row[one] / row[other] for row in taken), 1)
+def _summary(taken: list[dict[str, float]]) -> dict[str, object]:
+    def ratio(one: str, other: str) -> float:
+        return round(statistics.median(row[one] / row[other] for row in taken), 1)
 
-
-def _round(folder: str) -> dict[str, float]:
-    few, many = (_torch(folder, CONTINUOUS, count) for count in (FEW, MANY))
-    one, three = (_torch(folder, SPAWNING, count) for count in (1, 3))
     return {
-        **_pool(folder),
+        "seconds": {name: round(statistics.median(one[name] for one in taken), 6) for name in taken[0]},
+        "ratios to the pool": {
+            "a check, MultiProcessTestCase": ratio("MultiProcessTestCase, a check", "pool, a check"),
+            "a check, MultiProcContinuousTest": ratio("MultiProcContinuousTest, a further check", "pool, a check"),
+            f"start and {FEW} checks, MultiProcContinuousTest": ratio(
+                f"MultiProcContinuousTest, start and {FEW} checks", f"pool, start and {FEW} checks"
+            ),
+        },
+    }
+
+
+def _round(folder: str, size: int) -> dict[str, float]:
+    few, many = (_torch(folder, CONTINUOUS, size, count) for count in (FEW, MANY))
+    one, three = (_torch(folder, SPAWNING, size, count) for count in (1, 3))
+    return {
+        **_pool(folder, size),
         "MultiProcContinuousTest, a further check": (many - few) / (MANY - FEW),
         f"MultiProcContinuousTest, start and {FEW} checks": few,
         "MultiProcessTestCase, a check": (three - one) / 2,
     }
 
 
-def _pool(folder: str) -> dict[str, float]:
+def _pool(folder: str, size: int) -> dict[str, float]:
     """In a fresh interpreter, as the others are."""
-    start = _seconds(lambda: _run([sys.executable, __file__, "pool", str(FEW)], folder))
-    inner: dict[str, float] = json.loads(_run([sys.executable, __file__, "pool", "inside"], folder))
+    command = [sys.executable, __file__, "pool", str(size)]
+    start = _seconds(lambda: _run([*command, str(FEW)], folder))
+    inner: dict[str, float] = json.loads(_run([*command, "inside"], folder))
     return {f"pool, start and {FEW} checks": start, **inner}
 
 
-def pool_run(count: str) -> dict[str, float]:
+def pool_run(size: int, count: str) -> dict[str, float]:
     """The pool's part, in a process of its own: ``count`` checks, or (``inside``) the rows of a warm pool."""
     from sglang_conformance.probes import client
     from sglang_conformance.ranks.group import Setup
@@ -170,10 +179,16 @@ def pool_run(count: str) -> dict[str, float]:
     zygote = client.start(("torch", "torch.distributed", "bodies", "sglang_conformance.ranks.rank"))
     warm = client.connect(zygote.address)
     keeper = Keeper(warm)
-    pool = Pool(warm, Setup("bodies:join", {"store": keeper.address}))
+    setup = Setup("bodies:join", {"store": keeper.address})
+    pool = Pool(warm, setup)
 
     def check(name: str = "total", **arguments: object) -> float:
-        return _seconds(lambda: pool.run(f"bodies:{name}", arguments, size=SIZE, seconds=1.0))
+        return _seconds(lambda: pool.run(f"bodies:{name}", arguments, size=size, seconds=1.0))
+
+    def start_to_end() -> None:
+        alone = Pool(warm, setup, forward=False)
+        alone.run("bodies:nothing", size=size)
+        alone.close()
 
     rows: dict[str, float] = {}
     if count != "inside":
@@ -184,19 +199,23 @@ def pool_run(count: str) -> dict[str, float]:
         time.sleep(0.5)  # the spare is made meanwhile
         rows["pool, a check"] = statistics.median(check() for _ in range(200))
         rows["pool, a check that does nothing"] = statistics.median(check("nothing") for _ in range(200))
+        rows[f"pool, the same, one of {A_MESSAGE} in a message"] = (
+            statistics.median(check("often", count=A_MESSAGE) for _ in range(50)) / A_MESSAGE
+        )
+        rows["pool, a group from start to end"] = statistics.median(_seconds(start_to_end) for _ in range(5))
         for label, (name, arguments) in FAILURES.items():
             rows[f"pool, {label}"] = check(name, **arguments)
             rows[f"pool, the next check after: {label}"] = check()
-            time.sleep(0.3)
+            time.sleep(0.5)
     pool.close()
     keeper.close()
     zygote.close()
     return rows
 
 
-def _torch(folder: str, kind: Mapping[str, str], count: int, more: str = "") -> float:
+def _torch(folder: str, kind: Mapping[str, str], size: int, count: int, more: str = "") -> float:
     file = Path(folder, "case.py")
-    file.write_text(TORCH_CASE.format(size=SIZE, count=count, more=more, **kind), encoding="ascii")
+    file.write_text(TORCH_CASE.format(size=size, count=count, more=more, **kind), encoding="ascii")
     return _seconds(lambda: _run([sys.executable, str(file)], folder, check=not more))
 
 
@@ -216,6 +235,6 @@ def _seconds(action: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["pool"]:
-        print(json.dumps(pool_run(sys.argv[2])))
+        print(json.dumps(pool_run(int(sys.argv[2]), sys.argv[3])))
     else:
         print(json.dumps(main(int(sys.argv[1]) if len(sys.argv) > 1 else 3), indent=1))

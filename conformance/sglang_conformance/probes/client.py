@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,36 @@ class Child:
     reader: int
 
 
+class Starting:
+    """A process that was asked for, to live on: forked while whoever asked does something else."""
+
+    def __init__(self, warm: Warm, control: Channel, results: Channel, reader: int) -> None:
+        self._warm = warm
+        self._control = control
+        self._results = results
+        self._reader = reader
+        self._over = False
+        self.pid = 0
+        """0 until the warm process has told it."""
+
+    def child(self) -> Child:
+        """Wait until it is there: once, as it is then the caller's. Raises ZygoteError where it cannot be had."""
+        if self._over:
+            raise ZygoteError(GONE)
+        self._over = True
+        try:
+            if not self.pid:
+                self._warm.hear_of(self)
+            return Child(self.pid, os.pidfd_open(self.pid), self._control, self._results, self._reader)
+        except BaseException as error:
+            for channel in (self._control, self._results):
+                channel.close()
+            os.close(self._reader)
+            if isinstance(error, ProcessLookupError):
+                raise ZygoteError(GONE) from error
+            raise
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a process had ended (its status; negative: the signal), and how many it left behind."""
@@ -53,6 +84,7 @@ class Warm:
 
     def __init__(self, channel: Channel, threads: int = 1) -> None:
         self._channel = channel
+        self._asked_for: deque[Starting] = deque()  # answered in this order, before what is asked after them
         self.threads = threads
 
     def run(
@@ -97,23 +129,28 @@ class Warm:
         *,
         world: World | None = None,
         descriptors: Sequence[int] = (),
-    ) -> Child:
-        """Fork a process for a job that lives on and speaks over a channel of its own, and do not wait for it.
+    ) -> Starting:
+        """Ask for a fork for a job that lives on and speaks over a channel of its own, and do not wait for it.
 
-        It is given copies of ``descriptors``, two at most. Whoever starts it ends it, with :meth:`end`.
+        It is given copies of ``descriptors``, two at most. Whoever starts it takes it, and ends it with :meth:`end`.
         """
         ours, theirs = pair()
         try:
-            pid, results, reader = self._begin(job, arguments, world, (theirs.fileno(), *descriptors), keep=False)
+            results, reader = self._request(job, arguments, world, (theirs.fileno(), *descriptors), keep=False)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        try:
-            return Child(pid, os.pidfd_open(pid), ours, results, reader)
-        except ProcessLookupError as error:
-            raise ZygoteError(GONE) from error
+        starting = Starting(self, ours, results, reader)
+        self._asked_for.append(starting)
+        return starting
+
+    def hear_of(self, starting: Starting) -> None:
+        """Wait for the answer to what was asked for, and to what had been before it."""
+        while not starting.pid:
+            answer = self._hear()
+            self._asked_for.popleft().pid = answer["pid"]
 
     def end(self, child: Child) -> Ending:
         """Kill a started process with all of its process group, and free what it took; how it had ended."""
@@ -166,6 +203,24 @@ class Warm:
         keep: bool,
     ) -> tuple[int, Channel, int]:
         """Ask for the fork: its process id, the channel of its results, and the descriptor of its output."""
+        results, reader = self._request(job, arguments, world, more, keep=keep)
+        try:
+            return self._answer()["pid"], results, reader
+        except BaseException:
+            results.close()
+            os.close(reader)
+            raise
+
+    def _request(
+        self,
+        job: str,
+        arguments: Mapping[str, Any] | None,
+        world: World | None,
+        more: Sequence[int],
+        *,
+        keep: bool,
+    ) -> tuple[Channel, int]:
+        """Ask for a fork, and leave the answer for later."""
         results, theirs = pair()
         reader, writer = os.pipe()
         request = {
@@ -176,7 +231,7 @@ class Warm:
             "keep": keep,
         }
         try:
-            return self._ask(request, [theirs.fileno(), writer, *more])["pid"], results, reader
+            self._tell(request, [theirs.fileno(), writer, *more])
         except BaseException:
             results.close()
             os.close(reader)
@@ -184,10 +239,26 @@ class Warm:
         finally:
             theirs.close()
             os.close(writer)
+        return results, reader
 
-    def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._tell(request)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        """The answer to the latest question; those before it come first."""
+        if self._asked_for:
+            self.hear_of(self._asked_for[-1])
+        return self._hear()
+
+    def _tell(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         try:
             self._channel.send(request, descriptors)
+        except OSError as error:
+            raise ZygoteError(f"{GONE} ({error})") from error
+
+    def _hear(self) -> dict[str, Any]:
+        try:
             answer = self._channel.receive(timeout=START_DEADLINE)
         except OSError as error:
             raise ZygoteError(f"{GONE} ({error})") from error

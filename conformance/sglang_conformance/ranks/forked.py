@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from ..probes.client import Child, Warm
@@ -35,11 +36,17 @@ class Forked:
         self._board = Board(board, int(arguments["size"]))
         self._output = Output()
         try:
-            self.child: Child = warm.start(JOB, arguments, world=world, descriptors=(board,))
+            self._starting = warm.start(JOB, arguments, world=world, descriptors=(board,))
         except BaseException:
             self._board.close()
             raise
-        os.set_blocking(self.child.reader, False)
+
+    @cached_property
+    def child(self) -> Child:
+        """Its process: waits until it is there. Raises ZygoteError where it cannot be had."""
+        child = self._starting.child()
+        os.set_blocking(child.reader, False)
+        return child
 
     def begin(self) -> None:
         """A new check begins: what was printed until now is dropped."""
@@ -73,8 +80,9 @@ class Forked:
         send_signal(self.child.pidfd, signal.SIGUSR1)
 
     def kill(self) -> None:
-        """Kill it, and do not wait for it: :meth:`end` must follow."""
-        kill(self.child.pid, self.child.pidfd)
+        """Kill it, and do not wait for its end: :meth:`end` must follow."""
+        with contextlib.suppress(ZygoteError):
+            kill(self.child.pid, self.child.pidfd)
 
     def end(self) -> int:
         """End it with all of its process group, and tell the peers on its board; its exit status."""

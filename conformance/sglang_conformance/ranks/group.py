@@ -46,11 +46,9 @@ class Group:
         self._members: list[Member] = []
         self._selector = selectors.DefaultSelector()
         starter = Here(warm) if isinstance(warm, Warm) else warm
+        self._sources: dict[Member, list[Any]] = {}
         try:
-            for member in starter.start(size, setup, secrets.token_hex(8)):
-                self._members.append(member)
-                for source, what in member.sources():
-                    self._selector.register(source, selectors.EVENT_READ, (member, what))
+            self._members.extend(starter.start(size, setup, secrets.token_hex(8)))
         except BaseException:
             self.close()
             raise
@@ -80,6 +78,8 @@ class Group:
         """Wait for the set-up of all ranks; raises GroupError where one failed."""
         if self._ready:
             return
+        for member in self._members:
+            self._listen(member)
         report = self._watch(self._setup.seconds)
         if report.failures:
             raise GroupError(report)
@@ -87,6 +87,8 @@ class Group:
 
     def close(self) -> None:
         """End every rank, and whatever it has started."""
+        for member in self._members:
+            member.kill()  # they end at the same time
         for member in self._members:
             self._end(member)
             member.close()
@@ -132,11 +134,17 @@ class Group:
             if not member.ended and member.take(what, order=self._failed()):
                 self._end(member)
 
+    def _listen(self, member: Member) -> None:
+        """Begin to watch a rank, once it is there."""
+        for source, what in member.sources():
+            self._selector.register(source, selectors.EVENT_READ, (member, what))
+            self._sources.setdefault(member, []).append(source)
+
     def _end(self, member: Member) -> None:
         """End a rank, or take note of its end, and stop watching it."""
         if member.ended:
             return
-        for source, _ in member.sources():
+        for source in self._sources.pop(member, ()):
             self._selector.unregister(source)
         member.end(self._failed())
 

@@ -161,9 +161,15 @@ class Holder:
 def _forked(warm: Warm, told: Mapping[str, Any], world: World) -> Forked:
     board = Board.make(told["size"])
     try:
-        return Forked(warm, told, world, board)
+        rank = Forked(warm, told, world, board)
     finally:
         os.close(board)
+    try:
+        _ = rank.child  # waited for here, in a thread of its own
+    except BaseException:
+        rank.close()
+        raise
+    return rank
 
 
 def _threads(warm: Warm) -> int:

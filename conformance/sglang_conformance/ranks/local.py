@@ -57,6 +57,11 @@ class LocalMember(Member):
         """Whether faulthandler has printed."""
         return self._rank.has_stacks
 
+    def kill(self) -> None:
+        """Kill it."""
+        if not self.ended:
+            self._rank.kill()
+
     def end(self, order: int) -> None:
         """End its process, and note how it ended where it still owed an answer."""
         if not self.ended:

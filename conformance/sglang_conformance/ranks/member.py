@@ -74,6 +74,10 @@ class Member(abc.ABC):
         """Whether its stacks are in its output."""
 
     @abc.abstractmethod
+    def kill(self) -> None:
+        """Kill it, and do not wait for its end: :meth:`end` must follow."""
+
+    @abc.abstractmethod
     def end(self, order: int) -> None:
         """End its process, and with it what it may still owe: a failure of that order. ``ended`` from then on."""
 

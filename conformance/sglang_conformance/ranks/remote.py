@@ -67,6 +67,9 @@ class RemoteMember(Member):
         """Whether its agent has answered that."""
         return self._stacks
 
+    def kill(self) -> None:
+        """Its end will do: nobody waits for that."""
+
     def end(self, order: int) -> None:
         """Have its agent end it, without waiting for it: what is asked of the agent next comes after that."""
         if not self.ended and not self._gone:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..probes.channel import ChannelError
-from ..probes.client import Child, Warm
+from ..probes.client import Warm
 from ..probes.result import ZygoteError
 from ..probes.server import Probe
 
@@ -28,7 +28,7 @@ class Keeper:
 
     def __init__(self, warm: Warm, *, host: str = LOOPBACK, seconds: float = 30.0) -> None:
         self._warm = warm
-        self._child: Child = warm.start(_JOB, {"host": host})
+        self._child = warm.start(_JOB, {"host": host}).child()
         try:
             received = self._child.results.receive(timeout=seconds)
         except ChannelError as error:
