@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SIZES = (2, 4)
-FEW, MANY = 10, 210
+FEW, MANY = 10, 2_010
 A_MESSAGE = 64
 FAILURES: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "raise": ("raises", {}),
