@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,19 @@ def test_killing_the_parent_is_told_and_the_zygote_serves_on(zygote: Zygote) -> 
     again.close()
 
 
+def test_what_is_asked_of_a_process_that_is_gone_is_told_and_leaves_nothing(zygote: Zygote) -> None:
+    lost = client.connect(zygote.address)
+    asked = lost.start("probes.jobs:hangs")
+    lost.end(asked.child())
+    with pytest.raises(ZygoteError):
+        lost.run("probes.jobs:kills_its_parent", deadline=5)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ZygoteError):
+        lost.start("probes.jobs:hangs").child()
+    assert len(os.listdir("/proc/self/fd")) == before
+    lost.close()
+
+
 def test_nobody_at_the_address_is_told() -> None:
     with pytest.raises(ZygoteError, match="no warm process"):
         client.connect("nobody-here")
@@ -281,6 +295,25 @@ def test_probes_leave_no_descriptor_open(warm: Warm) -> None:
     before = len(os.listdir("/proc/self/fd"))
     use()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# What is asked for, and lives on.
+
+
+def test_processes_are_asked_for_in_turn_and_taken_in_any_order(warm: Warm) -> None:
+    asked = [warm.start("probes.jobs:hangs") for _ in range(4)]
+    before = warm.run("probes.jobs:pid").value  # what is asked meanwhile is answered
+    taken = {number: asked[number].child() for number in (2, 0, 3, 1)}
+    pids = [taken[number].pid for number in range(4)]
+    assert len({*pids, before}) == 5
+    assert all(warm.end(child).status == -signal.SIGKILL for child in taken.values())
+
+
+def test_process_that_was_asked_for_is_taken_once(warm: Warm) -> None:
+    starting = warm.start("probes.jobs:hangs")
+    warm.end(starting.child())
+    with pytest.raises(ZygoteError):
+        starting.child()
 
 
 # What a probe starts from.
