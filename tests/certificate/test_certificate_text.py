@@ -176,6 +176,23 @@ def test_without_a_failure_what_was_not_judged_is_listed() -> None:
     ]
 
 
+@pytest.mark.parametrize("reasons", [(), ("narrowed by -k DEV-004",)])
+def test_what_does_not_decide_is_told_where_nothing_else_is_to_mend(reasons: tuple[str, ...]) -> None:
+    rules = [RULE, requirement("DEV-004", title="Synchronize waits", level="SHOULD")]
+    seen = [saw("fail", "DEV-004", message="it returned at once"), *([] if reasons else [saw("pass", RULE.id)])]
+    lines = [line.text for line in summary(judge(rules, seen, reasons=reasons), rules, record="r")]
+    assert lines[3:5] == ["Worth mending", "DEV-004  Synchronize waits"]
+    assert "  seen        it returned at once" in lines
+    assert "Not judged" not in lines
+
+
+def test_what_does_not_decide_gives_way_to_what_was_not_judged() -> None:
+    rules = [RULE, requirement("DEV-004", level="SHOULD")]
+    lines = [line.text for line in summary(judge(rules, [saw("fail", "DEV-004")]), rules, record="r")]
+    assert "Not judged" in lines
+    assert "Worth mending" not in lines
+
+
 def test_a_reason_not_to_judge_is_wrapped_and_what_follows_from_it_is_not_told() -> None:
     rules = [requirement("MEM-001"), requirement("MEM-002", depends=("MEM-001",))]
     message = (

@@ -26,9 +26,10 @@ def summary(
 ) -> list[Line]:
     """The summary as at most ``height`` lines of at most ``width`` columns; below 40 by 18 it takes 40 by 18.
 
-    Who was judged; a line for each profile; the first failure to mend, in full as far as it fits; the other failing
-    requirements; then what is blocked, warnings, why a run cannot certify, and ``record``, where it all is. Of the
-    failures that decide, the one that blocks most comes first. Only lines of the role ``copy`` may be wider.
+    Who was judged; a line for each profile; the first failure to mend, in full as far as it fits, and the other failing
+    requirements, or what was not judged; then what is blocked, warnings, why a run cannot certify, and ``record``,
+    where it all is. Of the failures that decide, the one that blocks most comes first. Only lines of the role ``copy``
+    may be wider.
     """
     width, height = max(width, 40), max(height, 18)
     by_id = {requirement.id: requirement for requirement in requirements}
@@ -82,18 +83,31 @@ def _packed(left: str, items: Sequence[str], width: int) -> list[str]:
 
 
 def _mend(certificate: Certificate, by_id: Mapping[str, Requirement], width: int, room: int) -> list[Line]:
-    """What to mend first; without a failure, what was not judged. At most ``room`` lines."""
+    """What to mend first; without a failure that decides, what was not judged, or what else failed.
+
+    Of a part of the suite, which somebody asked for, what was not judged says nothing. At most ``room`` lines.
+    """
     blocked = Counter(o.cause for o in certificate.outcomes if o.cause)
-    failing = [o for o in certificate.outcomes if decides(o) and o.outcome == "fail"]
-    failing.sort(key=lambda o: -blocked[o.requirement])
-    if not failing:
-        return _unjudged([o for o in certificate.outcomes if decides(o)], width, min(room, _UNJUDGED_ROWS))
+    failing = [o for o in certificate.outcomes if o.outcome == "fail"]
+    deciding = sorted(filter(decides, failing), key=lambda o: -blocked[o.requirement])
+    if deciding:
+        return _failures("Mend first", deciding, by_id, width, room)
+    unjudged = _unjudged([o for o in certificate.outcomes if decides(o)], width, min(room, _UNJUDGED_ROWS))
+    if failing and (not unjudged or certificate.run.reasons):
+        return _failures("Worth mending", failing, by_id, width, room)
+    return unjudged
+
+
+def _failures(
+    title: str, failing: Sequence[Outcome], by_id: Mapping[str, Requirement], width: int, room: int
+) -> list[Line]:
+    """The first in full as far as it fits, and the others' names."""
     first, others = failing[0], failing[1:]
     reserved = min(len(others), 4) + 2 if others else 0
     full = failure_lines(by_id[first.requirement], first, width, max(room - reserved - 1, 4))
-    mend = [Line("Mend first", "heading"), *full]
-    more = _listing("Then", others, by_id, width, room - len(mend) - 1)
-    return [*mend, _BLANK, *more] if more else mend
+    told = [Line(title, "heading"), *full]
+    more = _listing("Then", others, by_id, width, room - len(told) - 1)
+    return [*told, _BLANK, *more] if more else told
 
 
 def _listing(
