@@ -188,8 +188,9 @@ def test_what_does_not_decide_is_told_where_nothing_else_is_to_mend(reasons: tup
 
 def test_what_does_not_decide_gives_way_to_what_was_not_judged() -> None:
     rules = [RULE, requirement("DEV-004", level="SHOULD")]
-    lines = [line.text for line in summary(judge(rules, [saw("fail", "DEV-004")]), rules, record="r")]
-    assert "Not judged" in lines
+    seen = [saw("fail", "DEV-004"), saw("blocked", RULE.id, message="no ranks")]
+    lines = [line.text for line in summary(judge(rules, seen, reasons=("--examples=10",)), rules, record="r")]
+    assert lines[3:5] == ["Not judged", f"  {RULE.id}     no ranks"]
     assert "Worth mending" not in lines
 
 

@@ -309,6 +309,23 @@ def test_processes_are_asked_for_in_turn_and_taken_in_any_order(warm: Warm) -> N
     assert all(warm.end(child).status == -signal.SIGKILL for child in taken.values())
 
 
+def test_many_may_be_asked_for_before_one_is_taken(warm: Warm) -> None:
+    asked = [warm.start("probes.jobs:hangs") for _ in range(40)]
+    taken = [starting.child() for starting in asked]
+    assert len({child.pid for child in taken}) == 40
+    for child in taken:
+        warm.end(child)
+
+
+def test_warm_process_that_did_not_answer_is_not_asked_again(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "START_DEADLINE", 0.0)
+    with pytest.raises(ZygoteError, match="gone"):
+        warm.run("probes.jobs:pid")
+    monkeypatch.undo()
+    with pytest.raises(ZygoteError, match="gone"):  # else the late answer would be taken for this one's
+        warm.run("probes.jobs:pid")
+
+
 def test_process_that_was_asked_for_is_taken_once(warm: Warm) -> None:
     starting = warm.start("probes.jobs:hangs")
     warm.end(starting.child())

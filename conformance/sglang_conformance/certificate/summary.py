@@ -83,19 +83,19 @@ def _packed(left: str, items: Sequence[str], width: int) -> list[str]:
 
 
 def _mend(certificate: Certificate, by_id: Mapping[str, Requirement], width: int, room: int) -> list[Line]:
-    """What to mend first; without a failure that decides, what was not judged, or what else failed.
+    """What to mend first; without a failure that decides, what could not be judged, or what else failed.
 
-    Of a part of the suite, which somebody asked for, what was not judged says nothing. At most ``room`` lines.
+    What no check reported on, as where a part of the suite was asked for, comes last. At most ``room`` lines.
     """
     blocked = Counter(o.cause for o in certificate.outcomes if o.cause)
     failing = [o for o in certificate.outcomes if o.outcome == "fail"]
     deciding = sorted(filter(decides, failing), key=lambda o: -blocked[o.requirement])
     if deciding:
         return _failures("Mend first", deciding, by_id, width, room)
-    unjudged = _unjudged([o for o in certificate.outcomes if decides(o)], width, min(room, _UNJUDGED_ROWS))
-    if failing and (not unjudged or certificate.run.reasons):
+    unjudged = [o for o in certificate.outcomes if decides(o) and o.outcome in ("blocked", "not-run")]
+    if failing and not any(o.checks for o in unjudged):
         return _failures("Worth mending", failing, by_id, width, room)
-    return unjudged
+    return _unjudged(unjudged, width, min(room, _UNJUDGED_ROWS))
 
 
 def _failures(
@@ -124,10 +124,9 @@ def _listing(
     return [Line(title, "heading"), *lines]
 
 
-def _unjudged(outcomes: Sequence[Outcome], width: int, room: int) -> list[Line]:
+def _unjudged(unjudged: Sequence[Outcome], width: int, room: int) -> list[Line]:
     """Why there is no judgement, each reason once, with the first requirement that it holds for; not what follows."""
     reasons: dict[str, list[str]] = {}
-    unjudged = [o for o in outcomes if o.outcome in ("blocked", "not-run")]
     for outcome in [o for o in unjudged if not o.cause] or unjudged:
         reasons.setdefault(outcome.message, []).append(outcome.requirement)
     if not reasons or room < 2:

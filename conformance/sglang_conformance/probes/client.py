@@ -25,6 +25,8 @@ from .world import World
 
 START_DEADLINE = 120.0
 _CLOSE_GRACE = 5.0
+_MOST_UNHEARD = 32
+"""Answers that may wait to be heard: what sends them must never wait for room, as it then reads no more."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,35 @@ class Starting:
         self._control = control
         self._results = results
         self._reader = reader
-        self._over = False
+        self._taken = False
         self.pid = 0
         """0 until the warm process has told it."""
 
     def child(self) -> Child:
-        """Wait until it is there: once, as it is then the caller's. Raises ZygoteError where it cannot be had."""
-        if self._over:
-            raise ZygoteError(GONE)
-        self._over = True
+        """Wait until it is there. To be taken once, as it is the caller's from then on.
+
+        Raises ZygoteError where it cannot be had, or was taken before.
+        """
+        if self._taken:
+            raise ZygoteError("a process that was asked for is taken once")
         try:
             if not self.pid:
                 self._warm.hear_of(self)
-            return Child(self.pid, os.pidfd_open(self.pid), self._control, self._results, self._reader)
-        except BaseException as error:
-            for channel in (self._control, self._results):
-                channel.close()
-            os.close(self._reader)
-            if isinstance(error, ProcessLookupError):
-                raise ZygoteError(GONE) from error
+            child = Child(self.pid, os.pidfd_open(self.pid), self._control, self._results, self._reader)
+        except OSError as error:
+            self._let_go()
+            raise ZygoteError(GONE if isinstance(error, ProcessLookupError) else str(error)) from error
+        except ZygoteError:
+            self._let_go()
             raise
+        self._taken = True
+        return child
+
+    def _let_go(self) -> None:
+        self._taken = True
+        for channel in (self._control, self._results):
+            channel.close()
+        os.close(self._reader)
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ class Warm:
     def __init__(self, channel: Channel, threads: int = 1) -> None:
         self._channel = channel
         self._asked_for: deque[Starting] = deque()  # answered in this order, before what is asked after them
+        self._lost = ""
         self.threads = threads
 
     def run(
@@ -134,6 +146,8 @@ class Warm:
 
         It is given copies of ``descriptors``, two at most. Whoever starts it takes it, and ends it with :meth:`end`.
         """
+        while len(self._asked_for) >= _MOST_UNHEARD:
+            self.hear_of(self._asked_for[0])
         ours, theirs = pair()
         try:
             results, reader = self._request(job, arguments, world, (theirs.fileno(), *descriptors), keep=False)
@@ -252,19 +266,27 @@ class Warm:
         return self._hear()
 
     def _tell(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+        if self._lost:  # once it has not answered in time, what it says belongs to nobody knows which question
+            raise ZygoteError(self._lost)
         try:
             self._channel.send(request, descriptors)
         except OSError as error:
-            raise ZygoteError(f"{GONE} ({error})") from error
+            raise self._gone(error) from error
 
     def _hear(self) -> dict[str, Any]:
+        if self._lost:
+            raise ZygoteError(self._lost)
         try:
             answer = self._channel.receive(timeout=START_DEADLINE)
         except OSError as error:
-            raise ZygoteError(f"{GONE} ({error})") from error
+            raise self._gone(error) from error
         if answer is None:
-            raise ZygoteError(GONE)
+            raise self._gone()
         return dict(answer[0])
+
+    def _gone(self, error: OSError | None = None) -> ZygoteError:
+        self._lost = f"{GONE} ({error})" if error else GONE
+        return ZygoteError(self._lost)
 
 
 @dataclass(frozen=True)

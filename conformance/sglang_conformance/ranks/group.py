@@ -58,7 +58,7 @@ class Group:
     ) -> GroupReport:
         """Run a check, ``package.module:function``, on every rank, with the same arguments or each rank's own.
 
-        It has so many seconds. Raises GroupError where the ranks could not be made ready for it.
+        It has so many seconds. Raises GroupError or ZygoteError where the ranks could not be made ready for it.
         """
         self.wait_until_ready()
         self._checks += 1
@@ -75,7 +75,7 @@ class Group:
         return self._checks > checks
 
     def wait_until_ready(self) -> None:
-        """Wait for the set-up of all ranks; raises GroupError where one failed."""
+        """Wait for the set-up of all ranks; raises GroupError where one failed, ZygoteError where one is not there."""
         if self._ready:
             return
         for member in self._members:
@@ -136,6 +136,8 @@ class Group:
 
     def _listen(self, member: Member) -> None:
         """Begin to watch a rank, once it is there."""
+        if member in self._sources or member.ended:
+            return
         for source, what in member.sources():
             self._selector.register(source, selectors.EVENT_READ, (member, what))
             self._sources.setdefault(member, []).append(source)

@@ -58,7 +58,7 @@ class Member(abc.ABC):
 
     @abc.abstractmethod
     def sources(self) -> list[tuple[Any, str]]:
-        """Where to listen, and what comes there."""
+        """Where to listen, and what comes there. Waits for the rank to be there; raises ZygoteError if it never is."""
 
     @abc.abstractmethod
     def take(self, what: str, *, order: int) -> bool:
