@@ -230,17 +230,17 @@ def _send_and_recv(table: Table) -> Prepared:
     own, room = table.same(table.parts.of(at.place)), table.room(table.shape, partial(moved, table.parts, before))
 
     def begin(async_op: bool) -> list[Any]:
-        works: list[Any] = []
+        sent, received = [], []
 
-        def through(function: Callable[..., Any], tensor: Any, peer: int) -> None:
-            works.append(function(tensor, at.ranks[peer], group=at.group))
+        def send() -> None:
+            sent.append((dist.isend if async_op else dist.send)(own.laid.tensor, at.ranks[after], group=at.group))
 
-        rings.in_turns(
-            at.place % 2 == table.root % 2,
-            partial(through, dist.isend if async_op else dist.send, own.laid.tensor, after),
-            partial(through, dist.irecv if async_op else dist.recv, room.laid.tensor, before),
-        )
-        return works if async_op else []
+        def receive() -> None:
+            peer = at.ranks[before]
+            received.append((dist.irecv if async_op else dist.recv)(room.laid.tensor, peer, group=at.group))
+
+        rings.in_turns(at.place % 2 == table.root % 2, send, receive)
+        return received + sent if async_op else []
 
     first = "odd" if table.root % 2 else "even"
     return Prepared(f"{table.call} in a ring, those of {first} places sending first", begin, (room,), (own,))

@@ -53,7 +53,8 @@ class Held:
 class Prepared:
     """A collective with all that it takes, to be begun once.
 
-    ``begin(async_op)`` calls it, and gives the works that are to be waited for: none unless asynchronous.
+    ``begin(async_op)`` calls it, and gives the works that are to be waited for: none unless asynchronous; that of what
+    is received before that of what is sent.
     """
 
     call: str
