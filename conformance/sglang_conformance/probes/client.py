@@ -186,11 +186,12 @@ class Warm:
     ) -> Result:
         keep = control is not None
         try:
-            pid, results, reader = self._begin(job, arguments, world, (control.fileno(),) if control else (), keep=keep)
+            results, reader = self._request(job, arguments, world, (control.fileno(),) if control else (), keep=keep)
         finally:
             if control:
                 control.close()
         try:
+            pid = self._answer()["pid"]
             watch = Watch(pid, results, reader, keep=keep)
         except BaseException:
             results.close()
@@ -207,24 +208,6 @@ class Warm:
             watch.close()
         return watch.completed(result, reaped["status"], reaped["orphans"])
 
-    def _begin(
-        self,
-        job: str,
-        arguments: Mapping[str, Any] | None,
-        world: World | None,
-        more: Sequence[int],
-        *,
-        keep: bool,
-    ) -> tuple[int, Channel, int]:
-        """Ask for the fork: its process id, the channel of its results, and the descriptor of its output."""
-        results, reader = self._request(job, arguments, world, more, keep=keep)
-        try:
-            return self._answer()["pid"], results, reader
-        except BaseException:
-            results.close()
-            os.close(reader)
-            raise
-
     def _request(
         self,
         job: str,
@@ -234,7 +217,7 @@ class Warm:
         *,
         keep: bool,
     ) -> tuple[Channel, int]:
-        """Ask for a fork, and leave the answer for later."""
+        """Ask for a fork, and leave the answer for later: the channel of its results, the descriptor of its output."""
         results, theirs = pair()
         reader, writer = os.pipe()
         request = {
