@@ -50,6 +50,14 @@ _IN_GROUPS = (
     _rooted("backend-reduces-to-the-worlds-rank", "reduce"),
     _rooted("backend-gathers-to-the-worlds-rank", "gather"),
     _rooted("backend-scatters-from-the-worlds-rank", "scatter"),
+    _sim(
+        "backend-keeps-the-first-root-of-each-shape",
+        "COL-029",
+        "broadcast",
+        "self.roots = getattr(self, 'roots', {})",
+        "args[1].rootRank = self.roots.setdefault(tuple(args[0][0].shape), args[1].rootRank)",
+        f"return {_call('broadcast')}",
+    ),
     _after(
         "backend-keeps-the-part-of-the-worlds-rank",
         "COL-080",
