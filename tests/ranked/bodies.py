@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sglang_conformance.suite import expect
 from sglang_conformance.suite.collecting.judging import offered
 from sglang_conformance.suite.declare import on_ranks
+from sglang_conformance.suite.grouping import beside, joining
 from sglang_conformance.suite.member import Member
 
 
@@ -142,3 +144,33 @@ def meets(member: Member) -> None:
     import torch.distributed as dist
 
     dist.barrier(group=member.group)
+
+
+@on_ranks(2)
+def test_ranks_leave_groups_of_their_own_together(member: Member) -> None:
+    seen: list[int] = []
+    with beside.added(member, {"own": beside.everyone(member.size)}) as made:
+        _be_late(member, made["own"], seen)
+    expect.equal(seen, [member.size], call="ranks that were done when the group was destroyed")
+
+
+@on_ranks(2, joined=False)
+def test_ranks_leave_the_hosts_groups_together(member: Member) -> None:
+    seen: list[int] = []
+    with joining.joined(member, "tp=2", tp=2) as made:
+        _be_late(member, made["tp"], seen)
+    expect.equal(seen, [member.size], call="ranks that were done when the tp group was destroyed")
+
+
+def _be_late(member: Member, coordinator: Any, seen: list[int]) -> None:
+    """Have it note, when the coordinator is destroyed, how many ranks are done; one of them is late."""
+    destroy = coordinator.destroy
+
+    def noting() -> None:
+        seen.append(member.side.read("done"))
+        destroy()
+
+    coordinator.destroy = noting
+    if member.number == 1:
+        time.sleep(0.1)
+    member.side.add("done")

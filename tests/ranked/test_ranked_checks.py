@@ -106,6 +106,12 @@ def test_rank_that_was_changed_runs_no_other_check(judged: Judging) -> None:
         assert judged("test_leaves_its_mark").outcome == "pass"
 
 
+@pytest.mark.parametrize("what", ["groups_of_their_own", "the_hosts_groups"])
+def test_ranks_leave_a_group_only_together(judged: Judging, what: str) -> None:
+    """Gloo fails in a rank that is still joining when a quicker peer has left."""
+    assert judged(f"test_ranks_leave_{what}_together").outcome == "pass"
+
+
 @pytest.mark.parametrize("session", [{"world_size": "2"}], indirect=True)
 def test_sizes_that_are_not_allowed_leave_a_check_unrun(judged: Judging) -> None:
     observation = judged("test_needs_nine")

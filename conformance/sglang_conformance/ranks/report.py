@@ -5,12 +5,15 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..probes.result import Failure, readable
 from .board import Disagreement
+
+_LEFT = re.compile(r"connection (closed|reset) by peer", re.IGNORECASE)  # gloo's words, and the system's
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class RankReport:
         """Whether it failed, as far as can be told, only because another rank did."""
         if self.failure is None or self.failure.kind in ("stopped", "hung"):
             return self.failure is None or self.failure.kind == "stopped" or self.waits
-        return Disagreement.__name__ in (self.failure.type, *self.failure.bases)
+        return Disagreement.__name__ in (self.failure.type, *self.failure.bases) or bool(
+            _LEFT.search(self.failure.message)
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .collecting.dictionaries import Dictionary
 from .collecting.judging import REFUSED, Verdict, attempt, tried
 from .collecting.parts import MOVE, each_type, moved, summed
 from .declare import on_ranks, requirement
+from .grouping import joining
 from .member import Member
 
 _LATE = 0.01  # seconds by which one rank is later than the others
@@ -193,8 +194,7 @@ def test_tensor_dictionaries_are_sent_and_received_at_once(member: Member) -> No
 @on_ranks(2, 4, joined=False)
 def test_tensor_dictionaries_between_stages_are_put_together(member: Member) -> None:
     tp = 2 if member.size % 2 == 0 and member.size > 2 else 1
-    member.join(tp=tp, pp=member.size // tp)
-    try:
+    with joining.joined(member, f"tp={tp}, pp={member.size // tp}", tp=tp, pp=member.size // tp):
         stages, peers = groups.group("pp"), groups.group("attention_tp")
         calls.require_peers(member, groups.group("world").device_group)
         stage = stages.rank_in_group
@@ -209,8 +209,6 @@ def test_tensor_dictionaries_between_stages_are_put_together(member: Member) -> 
                     got = attempt(call, stages.recv_tensor_dict, all_gather_group=peers)
                     verdict.moved(got.get("hidden"), parts, stage - 1, call)
                     verdict.equal(got.get("number"), stage - 1, call=call)
-    finally:
-        groups.leave()
 
 
 @requirement("COL-039")

@@ -218,6 +218,7 @@ def test_destroying_a_group_leaves_the_others(member: Member) -> None:
     before = joining.open_groups()
     with beside.added(member, lists) as made:
         first, second = made["first"], made["second"]
+        member.side.meet()
         expect.attempt("GroupCoordinator.destroy()", first.destroy)
         gone = (first.device_group, first.cpu_group)
         expect.attempt("GroupCoordinator.destroy(), once more", first.destroy)

@@ -25,7 +25,7 @@ def test_ranks_join_and_make_groups(member: Member) -> None:
     call = f"init_distributed_environment(backend={member.backend!r}), initialize_model_parallel()"
     expect.attempt(call, lambda: member.join(tp=member.size))
     expect.equal(member.coordinator.world_size, member.size, call="get_tp_group().world_size")
-    expect.attempt("destroy_model_parallel(), destroy_distributed_environment()", host_groups.leave)
+    joining.leave(member, "destroy_model_parallel(), destroy_distributed_environment()")
 
 
 @requirement("PG-002")

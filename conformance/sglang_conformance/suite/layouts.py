@@ -136,7 +136,7 @@ def test_sizes_that_do_not_make_up_the_world_are_refused(member: Member) -> None
         joining.refused(call, partial(host_groups.lay_out, tp=tp, pp=pp), _REFUSALS)
         expect.equal(joining.open_groups(), before, call=f"process groups after {call} was refused", cause=_HOOKED)
         expect.equal(host_groups.are_laid_out(), False, call=f"model_parallel_is_initialized() after {call}")
-    expect.attempt("leaving after sizes were refused", host_groups.leave)
+    joining.leave(member, "leaving after sizes were refused")
     joining.made(member, f"tp={n}, after sizes were refused", tp=n)
     seen = numbers.exchange(member.group, member.number, n, member.device, "tp group after sizes were refused")
     numbers.judge(seen, range(n))

@@ -35,7 +35,7 @@ def test_host_says_whether_groups_are_laid_out(member: Member) -> None:
     seen["after init_distributed_environment()"] = host_groups.are_laid_out()
     expect.attempt("initialize_model_parallel()", lambda: host_groups.lay_out(tp=member.size))
     seen["after initialize_model_parallel()"] = host_groups.are_laid_out()
-    expect.attempt("leaving", host_groups.leave)
+    joining.leave(member)
     seen["after leaving"] = host_groups.are_laid_out()
     for moment, answer in seen.items():
         right = moment == "after initialize_model_parallel()"
@@ -52,7 +52,7 @@ def test_groups_that_are_not_made_are_refused(member: Member) -> None:
         if kind != "world":
             _asked_in_vain(kind, "after init_distributed_environment() alone")
     world = expect.attempt("get_world_group()", lambda: host_groups.group("world"))
-    expect.attempt("leaving", host_groups.leave)
+    joining.leave(member)
     for kind in host_groups.kinds():
         _asked_in_vain(kind, "after leaving")
     expect.equal(world.value.world_size, member.size, call="get_world_group().world_size")
@@ -224,7 +224,7 @@ def test_ranks_come_back_at_other_places(member: Member) -> None:
 def test_leaving_without_having_joined_does_nothing(member: Member) -> None:
     expect.attempt("leaving, without having joined", host_groups.leave)
     expect.attempt("init_distributed_environment()", lambda: joining.enter(member))
-    expect.attempt("leaving, without initialize_model_parallel()", host_groups.leave)
+    joining.leave(member, "leaving, without initialize_model_parallel()")
     with joining.joined(member, f"tp={member.size}", tp=member.size):
         seen = numbers.exchange(member.group, member.number, member.size, member.device, "tp group")
     expect.attempt("leaving, a second time", host_groups.leave)

@@ -74,8 +74,10 @@ def pairs(size: int, *, shift: int = 0) -> Lists:
 
 @contextmanager
 def added(member: Member, lists: Mapping[str, Lists]) -> Iterator[dict[str, Any]]:
-    """The coordinators of these groups, each of this rank's, by name; destroyed in the end.
+    """The coordinators of these groups, each of this rank's, by name; destroyed once all ranks are done with them.
 
+    Gloo fails in a rank that is still joining when a quicker peer has left again, and torch has ranks wait for each
+    other there only where it is told to (2.13, distributed_c10d.py, TORCH_DIST_INIT_BARRIER).
     Where something fails they are left: others may wait in them, and the rank is not used again.
     """
     made, chosen = {}, backend()
@@ -83,5 +85,6 @@ def added(member: Member, lists: Mapping[str, Lists]) -> Iterator[dict[str, Any]
         call = f"init_model_parallel_group({ranks}, group_name={name!r})"
         made[name] = expect.attempt(call, partial(groups.add, ranks, name, chosen)).value
     yield made
+    member.side.meet()
     for name, coordinator in made.items():
         expect.attempt(f"the group {name}: destroy()", coordinator.destroy)

@@ -37,12 +37,18 @@ def made(member: Member, call: str, *, timeout: int | None = None, **sizes: int)
 
 @contextmanager
 def joined(member: Member, call: str, *, timeout: int | None = None, **sizes: int) -> Iterator[dict[str, Any]]:
-    """The host's groups of these sizes, by kind; destroyed in the end.
+    """The host's groups of these sizes, by kind; destroyed once all ranks are done with them.
 
     Where something fails they are left as they are: others may wait in them, and the rank is not used again.
     """
     yield made(member, call, timeout=timeout, **sizes)
-    expect.attempt(f"leaving what was joined with {call}", groups.leave)
+    leave(member, f"leaving what was joined with {call}")
+
+
+def leave(member: Member, call: str = "leaving") -> None:
+    """Destroy the host's groups, once all ranks are done with them; see :func:`.beside.added`."""
+    member.side.meet()
+    expect.attempt(call, groups.leave)
 
 
 def open_groups() -> int:
