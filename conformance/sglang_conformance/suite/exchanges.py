@@ -18,7 +18,7 @@ from . import expect
 from .collecting import calls, distributed, drawn, rings, tensors
 from .collecting.dictionaries import Dictionary
 from .collecting.judging import REFUSED, Verdict, attempt, tried
-from .collecting.parts import MOVE, each_type, moved, summed
+from .collecting.parts import MOVE, each_type, moved, rooted, summed
 from .declare import on_ranks, requirement
 from .grouping import joining
 from .member import Member
@@ -38,8 +38,7 @@ _plain = st.recursive(
 @on_ranks(2, 4)
 def test_gather_joins_on_its_destination(member: Member) -> None:
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED)):
-            root = number % member.size
+        for parts, root in rooted(each_type(member, MOVE, drawn.MOVED)):
             for dim in range(-len(parts.shape), len(parts.shape)):
                 call = f"GroupCoordinator.gather of {parts.words()}, dst={root}, dim={dim}"
                 tensor = tensors.made(parts.of(member.number), parts.dtype, member.device)
@@ -54,8 +53,7 @@ def test_gather_joins_on_its_destination(member: Member) -> None:
 @on_ranks(2, 4)
 def test_broadcast_writes_the_sources_tensor(member: Member) -> None:
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, scalars=True)):
-            source = number % member.size
+        for parts, source in rooted(each_type(member, MOVE, drawn.MOVED, scalars=True)):
             call = f"GroupCoordinator.broadcast of {parts.words()} {tensors.OFFSET}, src={source}"
             room = tensors.laid(parts.of(member.number), parts.dtype, member.device, tensors.OFFSET)
             got = attempt(call, member.coordinator.broadcast, room.tensor, src=source)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .collecting import calls, drawn
 from .collecting.judging import REFUSED, Verdict, offered
-from .collecting.parts import MOVE, each_type
+from .collecting.parts import MOVE, each_type, rooted
 from .declare import on_ranks, requirement
 from .member import Member
 
@@ -52,8 +52,8 @@ def test_torch_reduces_all_else_rightly_or_refuses(member: Member) -> None:
 def test_torch_reduces_to_each_root(member: Member) -> None:
     here = calls.seat(member)
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, "sum", (*drawn.FLOATS, *drawn.INTEGERS))):
-            calls.demanded(verdict, "reduce", here, parts, number % member.size)
+        for parts, root in rooted(each_type(member, "sum", (*drawn.FLOATS, *drawn.INTEGERS))):
+            calls.demanded(verdict, "reduce", here, parts, root)
 
 
 @requirement("COL-045")
@@ -61,8 +61,8 @@ def test_torch_reduces_to_each_root(member: Member) -> None:
 def test_torch_broadcasts_each_type_from_each_root(member: Member) -> None:
     here = calls.seat(member)
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, scalars=True)):
-            calls.demanded(verdict, "broadcast", here, parts, number % member.size)
+        for parts, root in rooted(each_type(member, MOVE, drawn.MOVED, scalars=True)):
+            calls.demanded(verdict, "broadcast", here, parts, root)
 
 
 @requirement("COL-046")
@@ -89,8 +89,8 @@ def test_torch_scatters_sums(member: Member) -> None:
 def test_torch_gathers_to_each_root(member: Member) -> None:
     here = calls.seat(member)
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, times=1)):
-            calls.demanded(verdict, "gather", here, parts, number % member.size)
+        for parts, root in rooted(each_type(member, MOVE, drawn.MOVED, times=1)):
+            calls.demanded(verdict, "gather", here, parts, root)
 
 
 @requirement("COL-049")
@@ -98,8 +98,8 @@ def test_torch_gathers_to_each_root(member: Member) -> None:
 def test_torch_scatters_from_each_root(member: Member) -> None:
     here = calls.seat(member)
     with Verdict() as verdict:
-        for number, parts in enumerate(each_type(member, MOVE, drawn.MOVED, times=1)):
-            calls.demanded(verdict, "scatter", here, parts, number % member.size)
+        for parts, root in rooted(each_type(member, MOVE, drawn.MOVED, times=1)):
+            calls.demanded(verdict, "scatter", here, parts, root)
 
 
 @requirement("COL-050")

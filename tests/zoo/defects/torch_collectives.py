@@ -22,6 +22,16 @@ def _rooted(name: str, collective: str) -> Defect:
     return _sim(name, "COL-080", collective, *lines, world_size="4")
 
 
+def _keeping_the_root(name: str, requirement: str, collective: str) -> Defect:
+    """A backend that plans a collective once for each shape and type, and has the root in its plan."""
+    lines = (
+        "plans = self.__dict__.setdefault('plans', {})",
+        "kind = (tuple(args[0][0].shape), args[0][0].dtype)",
+        "args[1].rootRank = plans.setdefault(kind, args[1].rootRank)",
+    )
+    return _sim(name, requirement, collective, *lines, f"return {_call(collective)}")
+
+
 def _after(name: str, requirement: str, collective: str, *lines: str, world_size: str = "2") -> Defect:
     """What happens once the right collective is complete."""
     first = (f"work = {_call(collective)}", "work.wait()")
@@ -50,14 +60,8 @@ _IN_GROUPS = (
     _rooted("backend-reduces-to-the-worlds-rank", "reduce"),
     _rooted("backend-gathers-to-the-worlds-rank", "gather"),
     _rooted("backend-scatters-from-the-worlds-rank", "scatter"),
-    _sim(
-        "backend-keeps-the-first-root-of-each-shape",
-        "COL-029",
-        "broadcast",
-        "self.roots = getattr(self, 'roots', {})",
-        "args[1].rootRank = self.roots.setdefault(tuple(args[0][0].shape), args[1].rootRank)",
-        f"return {_call('broadcast')}",
-    ),
+    _keeping_the_root("backend-broadcasts-from-the-first-root-of-each-kind", "COL-029", "broadcast"),
+    _keeping_the_root("backend-reduces-to-the-first-root-of-each-kind", "COL-044", "reduce"),
     _after(
         "backend-keeps-the-part-of-the-worlds-rank",
         "COL-080",

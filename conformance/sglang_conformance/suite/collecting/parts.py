@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOVE = "move"
 _SHAPES = ((1,), (7,), (3, 5), (2, 1, 4))
+_AGAIN = (5,)
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,15 @@ def each_type(
     shapes = (*_SHAPES, ()) if scalars else _SHAPES
     for number, dtype in enumerate(tuple(dtypes) * (times if member.size <= 2 else 1)):
         yield Parts(operation, dtype, member.size, shapes[number % len(shapes)], 3 * number)
+
+
+def rooted(each: Iterable[Parts]) -> Iterator[tuple[Parts, int]]:
+    """Parts with the rank that they go to or come from: the ranks take turns, and then each has its turn with one type
+    and shape, the last rank first. What remembers a root by the type and the shape is wrong there.
+    """
+    parts = None
+    for number, parts in enumerate(each):
+        yield parts, number % parts.size
+    if parts is not None:
+        for rank in reversed(range(parts.size)):
+            yield replace(parts, shape=_AGAIN, salt=parts.salt + 3 * (rank + 1)), rank
