@@ -16,6 +16,7 @@ from .requirements.loader import Catalogue
 from .requirements.model import PROFILES, Requirement
 from .session import Session
 from .stages import BuiltIn
+from .suite.areas import all_checks
 from .suite.declare import Check
 
 if TYPE_CHECKING:
@@ -108,13 +109,22 @@ class Judge:
         return [place.to_json() for place in self._cluster.places] if self._cluster is not None else []
 
     def facts(self) -> dict[str, Any]:
-        """What was learnt of the platform, as plain data: travels from a worker to the controller."""
-        return {"facts": dict(self.session.facts), "profiles": list(self.profiles)}
+        """What was learnt of the platform, and the suite's checks, as plain data.
+
+        It travels from a worker to the controller, which so need not import the suite.
+        """
+        return {"facts": dict(self.session.facts), "profiles": list(self.profiles), "checks": _suite()}
 
     def facts_so_far(self) -> dict[str, Any]:
         """The same for an interrupted run, which must not wait for the platform again."""
-        return {"facts": dict(self.session.facts_so_far), "profiles": list(self.config.profiles or PROFILES)}
+        profiles = list(self.config.profiles or PROFILES)
+        return {"facts": dict(self.session.facts_so_far), "profiles": profiles, "checks": _suite()}
 
     def close(self) -> None:
         """Let the run's processes end."""
         self.session.close()
+
+
+def _suite() -> dict[str, list[str]]:
+    """Every check of the suite, with the requirements that it decides."""
+    return {check.id: list(check.requirements) for check in all_checks()}

@@ -26,7 +26,6 @@ from .config import DEFAULT_EXAMPLES, WORLD_SIZES, Config
 from .digest import kit_digest
 from .judge import Judge
 from .subject import digest
-from .suite.areas import all_checks
 
 ADDRESS = "sglang_conformance_address"
 """Under this name an xdist worker is told where the warm process is."""
@@ -161,12 +160,13 @@ class Recorder:
         return certify(
             requirements,
             self._observations,
-            self._run(profiles, learnt["facts"]),
+            self._run(profiles, learnt),
             self._waivers.valid if self._waivers else (),
             reproduce=self._judge.reproduce,
         )
 
-    def _run(self, profiles: tuple[str, ...], facts: Mapping[str, Any]) -> Run:
+    def _run(self, profiles: tuple[str, ...], learnt: Mapping[str, Any]) -> Run:
+        facts = learnt["facts"]
         config = self._judge.config
         point = config.subject.entry_point
         return Run(
@@ -184,13 +184,13 @@ class Recorder:
             ),
             profiles=profiles,
             environment={**environment(config, facts), "cluster": self._judge.cluster()},
-            reasons=tuple(self._reasons(profiles)),
+            reasons=tuple(self._reasons(profiles, learnt["checks"])),
         )
 
-    def _reasons(self, profiles: Sequence[str]) -> Iterator[str]:
+    def _reasons(self, profiles: Sequence[str], checks: Mapping[str, Sequence[str]]) -> Iterator[str]:
         """Why this run can never certify."""
         applying = {r.id for r in self._judge.requirements if r.profile in profiles}
-        expected = {c.id for c in all_checks() if applying & set(c.requirements)}
+        expected = {check for check, requirements in checks.items() if applying & set(requirements)}
         missing = expected - {o.check for o in self._observations}
         if missing:
             yield f"{len(missing)} of {len(expected)} checks did not report{self._narrowed_by()}"

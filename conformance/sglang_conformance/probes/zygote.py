@@ -17,7 +17,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -32,8 +31,6 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Asking torch whether CUDA is there must not initialise CUDA, which no fork survives.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    # hypothesis keeps tables of characters; not in the folder that pytest happens to run in.
-    "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(tempfile.gettempdir(), f"sglang-conformance-hypothesis-{os.getuid()}"),
 }
 """Variables of the zygote and of every probe."""
 
@@ -54,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     descriptor, parent, restore, *modules = arguments
     die_with_parent(int(parent), signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is pytest's to handle; it then ends this process
+    gc.disable()  # nothing of what is imported here is to be freed
     for module in modules:
         importlib.import_module(module)
     World(json.loads(restore)).enter()
@@ -61,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.modules["torch"].set_num_threads(1)
     gc.collect()
     gc.freeze()
+    gc.enable()
     adopt_orphans()
     signal.signal(signal.SIGTERM, _end)
     _listen(socket.socket(fileno=int(descriptor)))

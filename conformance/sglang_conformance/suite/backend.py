@@ -16,6 +16,7 @@ from ..contract.model import BackendTable, Contract
 from . import expect
 from .aids import answers, groups, worker
 from .declare import in_probe, requirement
+from .drawing import texts
 
 _NAMES = (
     "cpu",
@@ -79,7 +80,7 @@ def test_sglang_takes_the_platforms_backend_for_its_device(platform: Any) -> Non
 
 @requirement("BE-005")
 @in_probe
-@given(device=st.one_of(st.sampled_from(_NAMES), st.text("abcgmpux01:", max_size=6)))
+@given(device=st.one_of(st.sampled_from(_NAMES), texts("abcgmpux01:", most=6)))
 def test_other_devices_keep_sglangs_backend(platform: Any, contract: Contract, device: str) -> None:
     if device in (platform.device_type, platform.device_name):
         return

@@ -20,10 +20,11 @@ from .aids.construction import declares_graphs
 from .aids.resolution import start_device
 from .aids.uncovered import maker_of
 from .declare import in_probe, requirement
+from .drawing import texts
 
 # The names that SGLang 0.5.23 passes (srt/speculative/spec_info.py), and any other: algorithms can be registered.
 ALGORITHMS = ("DFLASH", "EAGLE", "EAGLE3", "STANDALONE", "NGRAM", "DSPARK", "UNO", "FROZEN_KV_MTP")
-algorithms = st.sampled_from(ALGORITHMS) | st.text(string.ascii_uppercase + string.digits, min_size=1, max_size=12)
+algorithms = st.sampled_from(ALGORITHMS) | texts(string.ascii_uppercase + string.digits, least=1, most=12)
 attention_backends = st.sampled_from(["triton", "torch_native", "flashinfer", "fa3", "ascend", "intel_xpu"])
 
 _CAPABILITIES = "platform.capabilities"

@@ -1,4 +1,5 @@
-"""How hypothesis draws for a run: the same examples each time and everywhere, so that certificates can be compared.
+"""How hypothesis draws for a run: the same examples each time and everywhere, so that certificates can be compared,
+and nothing kept in files.
 
 PYTEST_DONT_REWRITE
 """
@@ -7,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 def drawing(examples: int, *, shrink: bool = True) -> Any:
@@ -43,3 +47,14 @@ def alike() -> Iterator[None]:
         yield
     finally:
         vars(providers).update(found)
+
+
+def texts(characters: str, *, least: int = 0, most: int) -> SearchStrategy[str]:
+    """Texts of these characters, of so many.
+
+    For its own ``text()`` hypothesis first makes a table of all of Unicode, which takes seconds, and keeps it in a file
+    below the current folder.
+    """
+    from hypothesis import strategies as st
+
+    return st.lists(st.sampled_from(characters), min_size=least, max_size=most).map("".join)

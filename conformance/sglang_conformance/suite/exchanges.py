@@ -28,8 +28,8 @@ _THINGS: tuple[Any, ...] = ("", {"text": "é" * 70_000}, [1, None, 2.5, {"inner"
 """Plain objects: nothing to speak of, one that is too long for small buffers, one within another."""
 
 _plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | drawn.texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(drawn.texts, inner, max_size=3),
     max_leaves=6,
 )
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from .. import drawing
+
 FLOATS = ("bfloat16", "float16", "float32")
 """What models are served in: every backend must reduce these."""
 INTEGERS = ("int32", "int64")
@@ -22,4 +24,5 @@ arrays = st.lists(st.integers(1, 6), min_size=1, max_size=3)
 """Shapes with at least one dimension."""
 salts = st.integers(0, 60)
 """Which numbers the ranks bring."""
+texts = drawing.texts("ab \n\0é漢😀", most=6)
 seeds = st.integers(0, 2**32 - 1)
