@@ -62,8 +62,7 @@ class ThisMachine:
     def pool(self, setup: Setup) -> Pool:
         """Groups of ranks of this machine, with spares where groups break."""
         most = ranks_at_once(self.workers)
-        setup = replace(setup, world=self.world, rests=self.devices is None)
-        return Pool(self.warm, setup, most=most, forward=False)
+        return Pool(self.warm, replace(setup, world=self.world), most=most, forward=False)
 
     def keeper(self) -> Keeper:
         """A store on loopback."""

@@ -19,7 +19,7 @@ from .probes.result import Result
 from .probes.world import World
 from .ranked import RankedChecks
 from .ranked_result import found
-from .ranks.stage import ClusterError
+from .ranks.place import ClusterError
 from .subject import reference_world
 from .suite import jobs
 from .suite.areas import AREAS, module_name

@@ -31,11 +31,11 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .address import AddressError, joined, parsed
-from .place import Place, numbers
+from .place import ClusterError, Place, numbers
 from .pool import Pool
 from .reception import Patience, Reception
 from .setup import Job, Setup
-from .stage import MODULES, ClusterError, Numbers, Stage
+from .stage import MODULES, Numbers, Stage
 
 __all__ = ["Cluster", "ClusterError", "Job", "Patience"]
 

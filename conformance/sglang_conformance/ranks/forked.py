@@ -75,14 +75,6 @@ class Forked:
         """Whether faulthandler has written to the output."""
         return b"most recent call first" in self._output.tail or b"most recent call first" in self._output.head
 
-    def stop(self) -> None:
-        """Stop all of its threads, until it is to go on or to end."""
-        send_signal(self.child.pidfd, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it go on."""
-        send_signal(self.child.pidfd, signal.SIGCONT)
-
     def ask_for_stacks(self) -> None:
         """Have faulthandler write every thread's stack to the output."""
         send_signal(self.child.pidfd, signal.SIGUSR1)

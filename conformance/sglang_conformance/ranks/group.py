@@ -42,7 +42,6 @@ class Group:
         self.size = size
         self._setup = setup
         self._ready = False
-        self._rests = False
         self._checks = 1  # the set-up is the first
         self._members: list[Member] = []
         self._selector = selectors.DefaultSelector()
@@ -62,7 +61,6 @@ class Group:
         It has so many seconds. Raises GroupError or ZygoteError where the ranks could not be made ready for it.
         """
         self.wait_until_ready()
-        self.wake()
         self._checks += 1
         each = [arguments] * self.size if isinstance(arguments, Mapping) else arguments
         for member, own in zip(self._members, each or [{}] * self.size, strict=True):
@@ -86,20 +84,6 @@ class Group:
         if report.failures:
             raise GroupError(report)
         self._ready = True
-
-    def rest(self) -> None:
-        """Stop the ranks of a group that is ready, where they may be, until its next check."""
-        if self._setup.rests and self._ready and not self._rests:
-            self._rests = True
-            for member in self._members:
-                member.rest()
-
-    def wake(self) -> None:
-        """Have ranks that rest go on."""
-        if self._rests:
-            self._rests = False
-            for member in self._members:
-                member.wake()
 
     def close(self) -> None:
         """End every rank, and whatever it has started."""

@@ -48,16 +48,6 @@ class LocalMember(Member):
             self._take_messages(order)
         return what == "end"
 
-    def rest(self) -> None:
-        """Stop its process."""
-        if not self.ended:
-            self._rank.stop()
-
-    def wake(self) -> None:
-        """Have its process go on."""
-        if not self.ended:
-            self._rank.go_on()
-
     def ask_for_stacks(self) -> None:
         """Have faulthandler print every thread's stack."""
         self._rank.ask_for_stacks()

@@ -64,12 +64,6 @@ class Member(abc.ABC):
     def take(self, what: str, *, order: int) -> bool:
         """Take in what is there to read; ``order`` is that of a failure seen now. Whether its end has come."""
 
-    def rest(self) -> None:  # noqa: B027
-        """Let it take no time of the processor, where that can be had, until it is woken."""
-
-    def wake(self) -> None:  # noqa: B027
-        """Have it go on."""
-
     @abc.abstractmethod
     def ask_for_stacks(self) -> None:
         """Have it print every thread's stack; :attr:`has_stacks` tells when it has."""

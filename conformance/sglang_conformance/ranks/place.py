@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .. import __version__
+from ..probes.result import ZygoteError
 
 _LAUNCHERS = (
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),  # torchrun, and whoever follows it
@@ -32,6 +33,10 @@ _LONGEST = 256
 
 class PlaceError(ValueError):
     """It is not known which rank of how many this is, or what is said of it makes no sense."""
+
+
+class ClusterError(ZygoteError):
+    """The cluster cannot give what is wanted; the message says which ranks are missing or failed, and why."""
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,6 @@ class Pool:
                 while others and not self._has_room(size):
                     self._drop(others[-1])
             self._make(size)
-        for others in self._groups.values():
-            for group in others:
-                if group is not groups[0]:
-                    group.rest()
         return groups[0]
 
     def _provide_spare(self, size: int) -> None:

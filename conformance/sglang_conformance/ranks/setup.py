@@ -24,15 +24,13 @@ JOB = "sglang_conformance.ranks.rank:live"
 class Setup:
     """How ranks are made ready: a function named ``package.module:function``, its plain arguments, and their world.
 
-    ``watched`` ranks say on the board what they are about to call. ``seconds`` is how long it may take. Ranks that have
-    ``rests`` may be stopped while another group runs: nothing in them must notice, as a device's driver would.
+    ``watched`` ranks say on the board what they are about to call. ``seconds`` is how long it may take.
     """
 
     function: str = ""
     arguments: Mapping[str, Any] | None = None
     world: World | None = None
     watched: bool = True
-    rests: bool = False
     seconds: float = 60.0
 
     def told(self, number: int, size: int, meeting: str, *, local: int, alone: bool) -> dict[str, Any]:

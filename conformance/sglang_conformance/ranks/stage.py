@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..probes.client import START_DEADLINE
-from ..probes.result import Failure, Result, ZygoteError
+from ..probes.result import Failure, Result
 from ..probes.world import World
 from .member import Member
 from .peer import Peer
-from .place import numbers, spread
+from .place import ClusterError, numbers, spread
 from .pool import Pool
 from .remote import RemoteMember
 from .setup import Job, Setup
@@ -26,10 +26,6 @@ MODULES = ("torch", "torch.distributed", "sglang_conformance.ranks.rank")
 """What agents import before anything else, unless told otherwise."""
 
 _ONE_GROUP = 1
-
-
-class ClusterError(ZygoteError):
-    """The cluster cannot give what is wanted; the message says which ranks are missing or failed, and why."""
 
 
 class Numbers:
