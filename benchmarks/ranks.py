@@ -1,4 +1,4 @@
-"""What a check on ranks costs in the rank pool and in torch's own multi-process test cases, side by side.
+"""What a check on ranks, and a whole certification, costs beside torch's own multi-process test cases.
 
 python benchmarks/ranks.py [ROUNDS] > reports/benchmarks/ranks.json
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 SIZES = (2, 4)
@@ -123,11 +124,13 @@ def main(rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "bodies.py").write_text(BODIES, encoding="ascii")
         taken = {size: [_round(folder, size) for _ in range(rounds)] for size in SIZES}
+        certified = [_certification(folder) for _ in range(rounds)]
         raised = _torch(folder, CONTINUOUS, SIZES[0], 1, RAISING)
     return {
         "what": "one all-reduce of four numbers on gloo ranks, as a check; seconds are medians of the rounds",
         "rounds": rounds,
         **{f"{size} ranks": _summary(rows) for size, rows in taken.items()},
+        "certification": _certified(certified),
         f"MultiProcContinuousTest, one of {SIZES[0]} ranks raises, seconds": round(raised, 2),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -147,6 +150,29 @@ def _summary(taken: list[dict[str, float]]) -> dict[str, object]:
                 f"MultiProcContinuousTest, start and {FEW} checks", f"pool, start and {FEW} checks"
             ),
         },
+    }
+
+
+def _certified(taken: list[dict[str, float]]) -> dict[str, object]:
+    yardstick = f"MultiProcessTestCase, a check on {SIZES[0]} ranks"
+
+    def ratio(name: str) -> float:
+        return round(statistics.median(row[name] / row[yardstick] for row in taken), 1)
+
+    return {
+        "seconds": {name: round(statistics.median(row[name] for row in taken), 2) for name in taken[0]},
+        f"as long as so many of {yardstick}": {name: ratio(name) for name in taken[0] if name != yardstick},
+    }
+
+
+def _certification(folder: str) -> dict[str, float]:
+    """The whole suite on the CPU, in one pytest process and in two workers, and torch's test case just before it."""
+    one, three = (_torch(folder, SPAWNING, SIZES[0], count) for count in (1, 3))
+    pytest = [sys.executable, "-m", "pytest", "--platform=cpu", "--sglang=reference", "-p", "no:cacheprovider"]
+    runs = {"pytest --platform=cpu": pytest, "pytest --platform=cpu -n 2": [*pytest, "-n", "2"]}
+    return {
+        **{name: _seconds(partial(_run, command, folder)) for name, command in runs.items()},
+        f"MultiProcessTestCase, a check on {SIZES[0]} ranks": (three - one) / 2,
     }
 
 
