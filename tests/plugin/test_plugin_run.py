@@ -96,6 +96,11 @@ def test_folder_holds_the_record_and_nothing_else(ran: Ran) -> None:
     assert ran.written == ["certificate.json", "junit.xml"]
 
 
+def test_run_leaves_nothing_else_where_it_is_called(serial: Ran) -> None:
+    """Hypothesis, for one, keeps files below the current folder where it is let."""
+    assert [path.name for path in serial.folder.iterdir()] == ["conformance-report"]
+
+
 def test_junit_has_a_suite_for_each_profile_and_a_case_for_each_requirement(ran: Ran) -> None:
     record = ran.record
     root = ElementTree.parse(ran.folder / "conformance-report" / "junit.xml").getroot()

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from reference.group_engines import Nccl
-from reference.group_ranks import STATE, initialize, install, lifetime, opened, plain
+from reference.group_ranks import STATE, initialize, install, leave, lifetime, opened, plain
 from sglang_conformance.ranks.rank import Rank
 
 _GROUPS = ("tp", "attn_cp", "attn_tp", "moe_dp", "moe_ep", "moe_tp", "pp")
@@ -112,7 +112,7 @@ def refusals(rank: Rank, folder: str, release: str) -> dict[str, str]:
     found["wrong world"] = _error(initialize, rank, tp_size=rank.size + 1)
     if release != "0.5.11":
         found["decode context"] = _error(initialize, rank, tp_size=rank.size, attn_dcp_size=rank.size)
-    state.destroy_distributed_environment()
+    leave(state)
     rank.meeting += "+"
     with lifetime(rank, folder, release) as state:
         found["again"] = _error(initialize, rank, tp_size=rank.size)
@@ -233,8 +233,7 @@ def local_ranks(rank: Rank, folder: str) -> list[int]:
             dist.init_process_group("gloo", init_method=meeting, rank=rank.number, world_size=rank.size)
         state.init_distributed_environment(rank.size, rank.number, method or meeting, local, "gloo")
         found.append(state.get_world_group().local_rank)
-        state.destroy_model_parallel()
-        state.destroy_distributed_environment()
+        leave(state)
     return found
 
 

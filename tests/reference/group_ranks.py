@@ -95,12 +95,18 @@ def opened(rank: Rank, folder: str, timeout: int | None = None, **sizes: int) ->
     """The groups, from first to last; they meet at a new place each time."""
     rank.state = importlib.import_module(STATE)
     open_groups(rank, folder, timeout, **sizes)
-    try:
-        yield rank.state
-    finally:
-        rank.state.destroy_model_parallel()
-        rank.state.destroy_distributed_environment()
-        rank.meeting += "+"
+    yield rank.state
+    leave(rank.state)
+    rank.meeting += "+"
+
+
+def leave(state: Any) -> None:
+    """Destroy the groups, once every rank has made its own: gloo fails in one that still joins when a peer has left."""
+    import torch.distributed as dist
+
+    dist.barrier()
+    state.destroy_model_parallel()
+    state.destroy_distributed_environment()
 
 
 @contextlib.contextmanager
