@@ -42,9 +42,8 @@ class RankReport:
         """Whether it failed, as far as can be told, only because another rank did."""
         if self.failure is None or self.failure.kind in ("stopped", "hung"):
             return self.failure is None or self.failure.kind == "stopped" or self.waits
-        return Disagreement.__name__ in (self.failure.type, *self.failure.bases) or bool(
-            _LEFT.search(self.failure.message)
-        )
+        disagrees = Disagreement.__name__ in (self.failure.type, *self.failure.bases)
+        return disagrees or _LEFT.search(self.failure.message) is not None
 
 
 @dataclass(frozen=True)

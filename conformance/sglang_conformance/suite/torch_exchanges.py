@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,23 +31,39 @@ _splits = st.lists(st.lists(st.integers(0, 3), min_size=8, max_size=8), min_size
 def test_torch_exchanges_unequal_parts(
     member: Member, dtype: str, width: int, splits: list[list[int]], salt: int
 ) -> None:
+    ranks = range(member.size)
+    rows = [[splits[source % 8][target % 8] for target in ranks] for source in ranks]
+    with Verdict() as verdict:
+        _exchanged(verdict, member, Parts(MOVE, dtype, member.size, (1, width), salt), rows)
+
+
+@requirement("COL-051")
+@on_ranks(2, 4)
+def test_torch_exchanges_other_parts_of_the_same_shapes(member: Member) -> None:
+    """What remembers how to split a shape is wrong here: each rank gives and takes as many rows in each turn."""
+    ranks = range(member.size)
+    with Verdict() as verdict:
+        for turn in ranks:
+            rows = [[(source + target + turn) % member.size for target in ranks] for source in ranks]
+            _exchanged(verdict, member, Parts(MOVE, "float32", member.size, (1, 3), 3 * turn), rows)
+
+
+def _exchanged(verdict: Verdict, member: Member, parts: Parts, rows: Sequence[Sequence[int]]) -> None:
+    """Exchange parts of so many rows, of rank s for rank d at ``[s][d]``, and judge what this rank was given."""
     import numpy as np
     import torch.distributed as dist
 
     from ..oracles import collectives as oracle
 
-    ranks = range(member.size)
-    rows = [[splits[source % 8][target % 8] for target in ranks] for source in ranks]
-    parts = Parts(MOVE, dtype, member.size, (1, width), salt)
+    ranks, (_, width), dtype = range(member.size), parts.shape, parts.dtype
     wholes = [parts.of(rank, (sum(rows[rank]), width)) for rank in ranks]
-    given, taken = rows[member.number], [rows[source][member.number] for source in ranks]
+    given, taken = list(rows[member.number]), [rows[source][member.number] for source in ranks]
     call = f"torch.distributed.all_to_all_single of {dtype}, {width} wide, splits {given} in and {taken} out"
     room = tensors.poisoned((sum(taken), width), dtype, member.device)
     own = tensors.made(wholes[member.number], dtype, member.device)
     attempt(call, dist.all_to_all_single, room, own, taken, given, group=member.group)
     theirs = oracle.exchanged([oracle.split(w, rows[r]) for r, w in enumerate(wholes)], member.number)
-    with Verdict() as verdict:
-        verdict.holds(room, np.concatenate(theirs), dtype, call)
+    verdict.holds(room, np.concatenate(theirs), dtype, call)
 
 
 @requirement("COL-052")

@@ -62,6 +62,15 @@ _IN_GROUPS = (
     _rooted("backend-scatters-from-the-worlds-rank", "scatter"),
     _keeping_the_root("backend-broadcasts-from-the-first-root-of-each-kind", "COL-029", "broadcast"),
     _keeping_the_root("backend-reduces-to-the-first-root-of-each-kind", "COL-044", "reduce"),
+    _sim(
+        "backend-keeps-the-first-splits-of-each-shape",
+        "COL-051",
+        "alltoall_base",
+        "plans = self.__dict__.setdefault('splits', {})",
+        "shapes = (tuple(args[0].shape), tuple(args[1].shape), args[0].dtype)",
+        "args = (*args[:2], *plans.setdefault(shapes, args[2:4]), *args[4:])",
+        f"return {_call('alltoall_base')}",
+    ),
     _after(
         "backend-keeps-the-part-of-the-worlds-rank",
         "COL-080",
