@@ -27,15 +27,19 @@ class Gathers(Group):
             state.reg_all_gather_into_tensor(output, input, group_name=self.unique_name)
 
     def _all_gather_into_tensor(self, output: torch.Tensor, input: torch.Tensor) -> None:
-        if self.pynccl_comm is not None and (not self.pynccl_comm.disabled or self.is_symmetric_memory_enabled()):
-            with self.pynccl_comm.change_state(enable=True):
-                self.pynccl_comm.all_gather(output, input)
+        engine = self.available_pynccl
+        if engine is not None and (not engine.disabled or self.is_symmetric_memory_enabled()):
+            with engine.change_state(enable=True):
+                engine.all_gather(output, input)
         else:
             torch.distributed.all_gather_into_tensor(output, input, group=self.device_group)
 
     def cp_all_gather_into_tensor_async(self, output: torch.Tensor, input: torch.Tensor, stream: object) -> None:
-        """Write every rank's input into ``output``; on ``stream`` where PyNCCL is there, which it is not here."""
-        self.all_gather_into_tensor(output, input)
+        """Write every rank's input into ``output``; on ``stream`` where PyNCCL is enabled."""
+        if self.pynccl_comm is None or self.pynccl_comm.disabled:
+            self.all_gather_into_tensor(output, input)
+        else:
+            self.pynccl_comm.cp_all_gather_into_tensor(output, input, stream=stream)
 
     def all_gather(
         self, input_: torch.Tensor, dim: int = -1, output_tensor_list: list[torch.Tensor] | None = None
@@ -84,17 +88,20 @@ class Gathers(Group):
         if isinstance(input_, list) and output is not None:
             raise ValueError("all_gatherv can write into an output only with a single tensor as input")
         gathered = [self._room_for(each, sizes, output) for each in inputs]
-        if self.pynccl_comm is None:
+        engine = self.available_pynccl
+        if engine is None:
             for each, room in zip(inputs, gathered, strict=True):
                 self._gather_rows(room, each, sizes or [each.shape[0]] * self.world_size)
             return gathered
         even = sizes is None or len(set(sizes)) == 1
-        with self.pynccl_comm.change_state(enable=True):
-            assert not self.pynccl_comm.disabled, "PyNCCL is disabled and cannot be enabled"
-            self.pynccl_comm.group_start()
-            for each, room in zip(inputs, gathered, strict=True):
-                self.pynccl_comm.all_gather(room, each, sizes=None if even else sizes)
-            self.pynccl_comm.group_end()
+        with engine.change_state(enable=True):
+            assert not engine.disabled, "PyNCCL is disabled and cannot be enabled"
+            engine.group_start()
+            try:
+                for each, room in zip(inputs, gathered, strict=True):
+                    engine.all_gather(room, each, sizes=None if even else sizes)
+            finally:
+                engine.group_end()
         return gathered
 
     def _room_for(self, input_: torch.Tensor, sizes: list[int] | None, output: torch.Tensor | None) -> torch.Tensor:

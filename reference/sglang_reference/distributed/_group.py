@@ -41,8 +41,9 @@ class Group:
     """The part of a GroupCoordinator that every collective stands on.
 
     ``ranks`` are global, ``rank_in_group`` is this process's place among them, ``local_rank`` its place on its machine.
-    ``device_group`` has the given backend, ``cpu_group`` is gloo. The engines (``ca_comm``, ``pynccl_comm`` and so on)
-    are None here, since each needs a library of its device; a plugin may put one of its own in their place.
+    ``device_group`` has the given backend, ``cpu_group`` is gloo. ``pynccl_comm`` is there where it is wished for, and
+    may be unavailable. The other engines (``ca_comm`` and so on) are None here, since each needs a library of its
+    device; a plugin may put one of its own in their place.
     """
 
     ranks: list[int]
@@ -52,6 +53,7 @@ class Group:
     device_group: ProcessGroup | None
     active_ranks: torch.Tensor
     active_ranks_cpu: torch.Tensor
+    pynccl_comm: Any
     _captures: int = 0
 
     @released(CONSTRUCTOR)
@@ -106,6 +108,10 @@ class Group:
         }
         vars(self).update(CONSTRUCTOR.named(wishes))
         self._have_no_engines()
+        if use_pynccl and self.world_size > 1:
+            from .device_communicators import pynccl  # at this moment: a hook may replace the class
+
+            self.pynccl_comm = pynccl.PyNcclCommunicator(group=self.cpu_group, device=self.device)
         self.mq_broadcaster: Any = None
         if use_message_queue_broadcaster and self.world_size > 1 and not recovered_rank:
             self.mq_broadcaster = FirstRankBroadcaster(self.cpu_group, self.ranks[0])
@@ -139,7 +145,7 @@ class Group:
                 self.active_ranks_cpu = torch.ones(len(ranks), dtype=torch.int32)
 
     def _have_no_engines(self) -> None:
-        self.pynccl_comm: Any = None
+        self.pynccl_comm = None
         self.pymscclpp_comm: Any = None
         self.ca_comm: Any = None
         self.qr_comm: Any = None
@@ -155,6 +161,15 @@ class Group:
             f"device_group={self.device_group} cpu_group={self.cpu_group} unique_name={self.unique_name} "
             f"world_size={self.world_size} rank_in_group={self.rank_in_group}"
         )
+
+    @property
+    def available_pynccl(self) -> Any:
+        """The PyNCCL communicator, where it can be used; None where the group has none, or none that is available.
+
+        Of the reference alone: SGLang enables one that is not available too, and fails in its next operation.
+        """
+        engine = self.pynccl_comm
+        return engine if engine is not None and getattr(engine, "available", True) else None
 
     @property
     def first_rank(self) -> int:
@@ -233,7 +248,7 @@ class Group:
             stack.enter_context(self.device_module.stream(stream))
             if self.ca_comm is not None:
                 stack.enter_context(self.ca_comm.capture())
-            for engine in (self.pynccl_comm, self.pymscclpp_comm):
+            for engine in (self.available_pynccl, self.pymscclpp_comm):
                 if engine is not None:
                     stack.enter_context(engine.change_state(enable=True))
             stack.callback(setattr, self, "_captures", self._captures)
@@ -248,8 +263,9 @@ class Group:
             if group is not None:
                 torch.distributed.destroy_process_group(group)
         self.device_group = self.cpu_group = None
-        if self.pymscclpp_comm is not None:
-            self.pymscclpp_comm.destroy()
+        for engine in (self.pynccl_comm, self.pymscclpp_comm):
+            if hasattr(engine, "destroy"):
+                engine.destroy()
         self._have_no_engines()
         self.mq_broadcaster = None
         _registry.forget(self.unique_name)

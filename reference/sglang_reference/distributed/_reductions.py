@@ -187,9 +187,10 @@ class Reductions(Group):
             state.reg_reduce_scatter_tensor(output, input, group_name=self.unique_name)
 
     def _reduce_scatter_tensor(self, output: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
-        if self.pynccl_comm is not None and (not self.pynccl_comm.disabled or self.is_symmetric_memory_enabled()):
-            with self.pynccl_comm.change_state(enable=True):
-                self.pynccl_comm.reduce_scatter(output, input)
+        engine = self.available_pynccl
+        if engine is not None and (not engine.disabled or self.is_symmetric_memory_enabled()):
+            with engine.change_state(enable=True):
+                engine.reduce_scatter(output, input)
         else:
             torch.distributed.reduce_scatter_tensor(output, input, group=self.device_group)
         return output
@@ -214,12 +215,13 @@ class Reductions(Group):
             output = input_.new_empty(shape)
         assert output.shape == shape, f"the output has shape {tuple(output.shape)}, and needs {shape}"
         deterministic = since("0.5.21") and switches.SGLANG_ENABLE_DETERMINISTIC_INFERENCE.get()
-        if self.pynccl_comm is None or deterministic:
+        engine = self.available_pynccl
+        if engine is None or deterministic:
             output.copy_(self.all_reduce(input_.clone()).narrow(0, first, mine))
             return output
-        with self.pynccl_comm.change_state(enable=True):
-            assert not self.pynccl_comm.disabled, "PyNCCL is disabled and cannot be enabled"
-            self.pynccl_comm.reduce_scatter(output, input_, sizes=sizes)
+        with engine.change_state(enable=True):
+            assert not engine.disabled, "PyNCCL is disabled and cannot be enabled"
+            engine.reduce_scatter(output, input_, sizes=sizes)
         return output
 
     def _rows(self, input_: torch.Tensor, sizes: list[int] | None) -> list[int]:
