@@ -13,7 +13,7 @@ from .certificate.model import Observation, Outcome
 from .certificate.text import failure_text
 from .config import DEFAULT_EXAMPLES, Config
 from .requirements.loader import Catalogue
-from .requirements.model import PROFILES, Requirement
+from .requirements.model import DECLARED, PROFILES, Requirement
 from .session import Session
 from .stages import BuiltIn
 from .suite.areas import all_checks
@@ -46,7 +46,7 @@ class Judge:
         """The profiles to certify: those asked for, or those that the platform declares."""
         if self.config.profiles is not None:
             return self.config.profiles
-        return tuple(p for p in PROFILES if p != "graphs" or self.session.facts.get("graphs", True))
+        return tuple(p for p in PROFILES if p not in DECLARED or self.session.facts.get(p, True))
 
     @cached_property
     def requirements(self) -> tuple[Requirement, ...]:

@@ -36,6 +36,10 @@ AREAS = (
     "torch_exchanges",
     "torch_in_groups",
     "collective_order",
+    "pynccl",
+    "pynccl_collectives",
+    "pynccl_in_groups",
+    "pynccl_library",
 )
 
 

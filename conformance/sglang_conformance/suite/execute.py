@@ -17,7 +17,9 @@ from ..probes.server import Probe
 from ..subject import Subject
 from .declare import parameters
 from .drawing import alike, drawing
-from .expect import Declined, NotReached, Violation
+from .expect import Declined, HostDefect, NotReached, Violation
+
+_PYNCCL = "sglang.srt.distributed.device_communicators.pynccl"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def facts(platform: Any) -> dict[str, Any]:
         "device_type": str(getattr(platform, "device_type", "")),
         "capabilities": {name: bool(getattr(capabilities, name, False)) for name in fields},
         "graphs": _declares_graphs(platform),
+        "pynccl": _declares_pynccl(platform),
     }
 
 
@@ -71,6 +74,19 @@ def _declares_graphs(platform: Any) -> bool:
         return bool(getattr(capabilities, "graph_capture", False))
     flag = getattr(platform, "support_cuda_graph", None)
     return bool(flag()) if callable(flag) else False
+
+
+def _declares_pynccl(platform: Any) -> bool:
+    """Whether the platform claims PyNCCL: by its capabilities (0.5.23 on). Before, SGLang tries it for every platform,
+    and whoever has it work there, on a device that is not SGLang's own, has hooked it.
+    """
+    declared = getattr(getattr(platform, "capabilities", None), "supports_pynccl", None)
+    if declared is not None:
+        return bool(declared)
+    if not platform.is_out_of_tree():
+        return bool(platform.is_cuda() or platform.is_rocm())
+    registry = getattr(sys.modules.get("sglang.srt.plugins.hook_registry"), "HookRegistry", None)
+    return any(target.startswith(_PYNCCL) for target in getattr(registry, "_patched", ()))
 
 
 def forks_badly(probe: Probe) -> bool:
@@ -103,17 +119,19 @@ def resolve_and_run(
 def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Call a check's body with what its parameters name; what it found, as plain data.
 
-    A violation is re-raised: it travels with its traceback.
+    What a body returns, a text, is kept with the outcome. A violation is re-raised: it travels with its traceback.
     """
     try:
-        body(**{name: given[name] for name in parameters(body)})
+        noted = body(**{name: given[name] for name in parameters(body)})
     except Declined as refusal:
         return {"outcome": "unsupported", "message": str(refusal)}
     except NotReached as missing:
         return {"outcome": "blocked", "message": str(missing)}
+    except HostDefect as defect:
+        return {"outcome": "host-defect", "message": str(defect)}
     except Exception as error:
         raise _violation_in(error) or error from None
-    return {"outcome": "pass", "message": ""}
+    return {"outcome": "pass", "message": noted or ""}
 
 
 def _violation_in(error: BaseException) -> Violation | None:

@@ -33,6 +33,10 @@ class NotReached(Exception):
     """What the check looks at was not reached, because of a failure that another requirement reports."""
 
 
+class HostDefect(Exception):
+    """SGLang's own code, which the plugin has no part in, breaks the rule: nobody's plugin is to blame."""
+
+
 class NotCovered(ImportError):
     """What the check asks cannot be seen on this host: by this name the kit reports it as blocked."""
 

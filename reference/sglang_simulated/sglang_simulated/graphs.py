@@ -41,6 +41,19 @@ class _Step:
                 old.copy_(new)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Work that a library has given a captured stream: its function, and the arguments that this was called with."""
+
+    function: Any
+    arguments: bytes
+
+    def run(self) -> None:
+        result = self.function(self.arguments)
+        if result:
+            raise RuntimeError(f"the work of a library failed in a graph's replay, with result {result}")
+
+
 class SimGraph:
     """A captured graph: the operations one capture saw, and the memory they ran on.
 
@@ -50,7 +63,7 @@ class SimGraph:
 
     def __init__(self) -> None:
         self.capturing = False
-        self._steps: list[_Step] = []
+        self._steps: list[_Step | _Work] = []
         self._streams: list[Stream] = []
         self._pool: PoolHandle | None = None
         self._ready = False
@@ -131,6 +144,10 @@ class SimGraph:
         if func.overloadpacket in _ALLOCATIONS or (only_views and not func._schema.is_mutable):
             return
         self._steps.append(_Step(func, args, kwargs, results, device_index))
+
+    def record_work(self, function: Any, arguments: bytes) -> None:
+        """Keep work of a library that has just been done."""
+        self._steps.append(_Work(function, arguments))
 
 
 def as_now(tree: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -34,6 +34,13 @@ def detect(environ: Mapping[str, str] | None = None) -> Hardware:
     return Hardware(devices, memory)
 
 
+def has_library() -> bool:
+    """Whether the device's library for collectives, of NCCL's API, is installed; imports nothing."""
+    import importlib.util  # here, because activate() does without
+
+    return importlib.util.find_spec("sglang_host_nccl") is not None
+
+
 def device_uuid(index: int) -> str:
     """The identifier of device ``index``: the same in every process, another for every device."""
     import uuid  # here, because activate() does without

@@ -1,6 +1,6 @@
 """Hooks into SGLang, for what its platform interface does not reach in every release.
 
-A hook is the last resort: it depends on a name in SGLang's code that may move. This one says when it can go.
+A hook is the last resort: it depends on a name in SGLang's code that may move. Each says when it can go.
 """
 # mypy: disable-error-code="import-not-found, import-untyped"
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 BACKEND_OF_DEVICE = "sglang.srt.distributed.parallel_state.get_default_distributed_backend"
+COMMUNICATOR = "sglang.srt.distributed.device_communicators.pynccl.PyNcclCommunicator"
 
 
 def register() -> None:
@@ -20,6 +21,8 @@ def register() -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)
+    HookRegistry.register(f"{COMMUNICATOR}.__init__", make_communicator, HookType.AROUND)
+    HookRegistry.register(f"{COMMUNICATOR}._resolve_stream", resolve_stream, HookType.REPLACE)
 
 
 def backend_of_device(original: Callable[..., str], device: str, *args: Any, **kwargs: Any) -> str:
@@ -36,3 +39,20 @@ def backend_of_device(original: Callable[..., str], device: str, *args: Any, **k
     torch_device.register()
     distributed.register()
     return distributed.BACKEND_STRING
+
+
+def make_communicator(original: Callable[..., None], communicator: Any, *args: Any, **kwargs: Any) -> None:
+    """Make SGLang's PyNCCL communicator on our device.
+
+    SGLang's own, up to 0.5.23, speaks of torch.cuda; this can go once it goes by the platform's device module.
+    """
+    from sglang_simulated import pynccl
+
+    pynccl.make(communicator, *args, **kwargs)
+
+
+def resolve_stream(communicator: Any) -> Any:
+    """The stream for that communicator's work. Can go with the other."""
+    from sglang_simulated import pynccl
+
+    return pynccl.resolve_stream(communicator)

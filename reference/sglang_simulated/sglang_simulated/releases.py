@@ -12,17 +12,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from sglang_simulated.hardware import has_library
+
 try:
     from sglang.srt.platforms.interface import PlatformCapabilities
 except ImportError:  # before 0.5.22
     PlatformCapabilities = None
 
 
+def _capabilities() -> Any:
+    """What the platform can do, in the words of this release."""
+    if PlatformCapabilities is None:
+        return None
+    declared: dict[str, bool] = {"graph_capture": True}
+    if hasattr(PlatformCapabilities, "supports_pynccl"):  # since 0.5.23
+        declared["supports_pynccl"] = has_library()
+    return PlatformCapabilities(**declared)
+
+
 class _DeclaresCapabilities:
     """For SGLang 0.5.22 and later."""
 
-    # Only what is true: SGLang picks its code paths from this and does not ask again. No Triton kernels, no PyNccl.
-    capabilities: Any = PlatformCapabilities(graph_capture=True) if PlatformCapabilities else None
+    # Only what is true: SGLang picks its code paths from this and does not ask again. No Triton kernels.
+    capabilities: Any = _capabilities()
 
     def get_kv_pool_cls(self, *, kind: str) -> type | None:
         """None: SGLang's own pools allocate on the device they are given, which is right for any torch device."""

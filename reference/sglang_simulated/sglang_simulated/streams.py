@@ -8,8 +8,10 @@ done while a stream is being captured.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,11 +35,25 @@ class Stream:
         self.priority = priority
         self.stream_id = next(_ids) if stream_id is None else stream_id
         self.graph: SimGraph | None = None  # the graph that is capturing this stream
+        self._handle: Any = None
 
     @property
     def device(self) -> torch.device:
         """The device whose work this stream orders."""
         return torch.device("sim", self.device_index)
+
+    @property
+    def sim_stream(self) -> int:
+        """The handle by which the device's libraries know this stream; 0 for the default one.
+
+        It holds while the stream lives. RuntimeError where there is no such library.
+        """
+        if self.stream_id == 0:
+            return 0
+        if self._handle is None:
+            self._handle = _Handle(self)
+        address: int = self._handle.address
+        return address
 
     def query(self) -> bool:
         """Whether all work submitted to this stream is complete."""
@@ -80,6 +96,31 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<sim stream {self.stream_id} of sim:{self.device_index}>"
+
+
+class _Handle:
+    """What a library finds at a stream's handle: the function to which it gives its work.
+
+    Work is done at once, and what is captured is done again with every replay, on the arguments that it had.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        try:
+            import sglang_host_nccl as library
+        except ImportError:
+            raise RuntimeError("no library of this device is installed: install sglang-conformance") from None
+        held = weakref.ref(stream)
+
+        def launch(_: int, work: Any, arguments: int, size: int) -> int:
+            graph, kept = getattr(held(), "graph", None), ctypes.string_at(arguments, size)
+            result: int = work(arguments)
+            if graph is not None and result == 0:
+                graph.record_work(work, kept)
+            return result
+
+        self._launch = library.Launch(launch)
+        self._struct = library.HostStream.of(self._launch)
+        self.address = ctypes.addressof(self._struct)
 
 
 class Event:

@@ -96,13 +96,14 @@ class Table:
     parts: Parts
     root: int
     layout: str
+    owner: str = "torch.distributed"
 
     @property
     def call(self) -> str:
         """The call, for people."""
         how = "" if self.parts.operation == MOVE else f", {self.parts.operation}"
         where = "" if self.at.ranks == tuple(range(self.at.size)) else f" {self.at.words}"
-        return f"torch.distributed.{self.name} of {self.parts.dtype} {list(self.shape)}{how}{where}"
+        return f"{self.owner}.{self.name} of {self.parts.dtype} {list(self.shape)}{how}{where}"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -41,8 +41,9 @@ class PyNcclCommunicator:
     otherwise). Raises AssertionError for a group of NCCL's, RuntimeError where the library cannot make a communicator.
     """
 
-    available: bool
-    disabled: bool
+    available: bool = False
+    disabled: bool = True
+    why_unavailable: str = "it was never made"
 
     @released(Parameters({"is_symmetric_memory_enabled": Lifetime("0.5.17"), "cta_policy": Lifetime("0.5.23")}))
     def __init__(

@@ -1,0 +1,1 @@
+"""What several checks of PyNCCL communicators need, one noun a module."""

@@ -1,0 +1,71 @@
+"""Graphs of the device, by the names that torch's device modules have for them.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .. import expect
+from ..collecting import tensors
+from ..collecting.judging import attempt
+from ..collecting.prepared import Held, Prepared
+from ..member import Member
+from . import communicators
+
+
+def require(member: Member) -> None:
+    """Declined where the platform declares no graphs, or torch's module of the device has none to make."""
+    _maker(member)
+
+
+def captured(member: Member, call: str, work: Callable[[], Any]) -> Any:
+    """A graph that has captured this work on every rank, as SGLang captures: in the group's scope, on its stream."""
+    import torch
+
+    module, make = torch.get_device_module(member.device), _maker(member)
+    attempt(
+        f"{call}, before the capture", _enabled, communicators.group_s(member), work
+    )  # whatever is lazy happens here
+    tensors.synchronise(member.device)
+    graph = make()
+    scope = expect.attempt("GroupCoordinator.graph_capture()", member.coordinator.graph_capture).value
+    with scope as context:
+        # Before 0.5.23 the groups of an out-of-tree platform are on the CPU, and so is their stream.
+        stream = context.stream if isinstance(context.stream, module.Stream) else module.Stream()
+        with module.graph(graph, stream=stream):
+            attempt(f"{call}, in a graph capture", work)
+    tensors.synchronise(member.device)
+    return graph
+
+
+def refill(made: Prepared, again: Prepared) -> None:
+    """Give the tensors of a collective the values of another one's: what it is given, and room for what it gives."""
+    for old, new in zip((*made.inputs, *made.results), (*again.inputs, *again.results), strict=True):
+        old.laid.tensor.copy_(new.laid.tensor)
+
+
+def in_place_of(wanted: Sequence[Held], held: Sequence[Held]) -> tuple[Held, ...]:
+    """The tensors of some, to be judged as others are."""
+    return tuple(replace(old, judge=new.judge) for old, new in zip(held, wanted, strict=True))
+
+
+def _enabled(communicator: Any, work: Callable[[], Any]) -> None:
+    with communicators.enabled(communicator):
+        work()
+
+
+def _maker(member: Member) -> Callable[[], Any]:
+    import torch
+
+    kind = member.device.type
+    module = None if kind == "cpu" else torch.get_device_module(member.device)
+    names = (f"{kind.upper()}Graph", "CUDAGraph", "Graph")
+    found = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+    if found is None or not hasattr(module, "graph"):
+        raise expect.Declined(f"torch has no graphs of {kind} to make: neither {' nor '.join(names)}, with graph()")
+    return partial(found)
