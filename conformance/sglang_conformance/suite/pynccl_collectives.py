@@ -6,7 +6,6 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from hypothesis import given
@@ -16,7 +15,7 @@ from . import expect
 from .collecting import apart, drawn, tensors
 from .collecting.judging import Verdict, attempt, offered
 from .collecting.parts import MOVE, Parts, each_type, moved, repeated, rooted
-from .communicating import calls, communicators
+from .communicating import calls, communicators, uneven
 from .declare import on_ranks, requirement
 from .grouping import beside
 from .member import Member
@@ -68,18 +67,16 @@ def test_all_gather_joins_by_rank(member: Member) -> None:
 @on_ranks(2, 4)
 @given(dtype=_types, sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_all_gather_of_uneven_rows(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
-    import numpy as np
-
-    rows = sizes[: member.size]
-    parts = [moved(member, dtype, (each, columns), salt).of(rank) for rank, each in enumerate(rows)]
-    call = f"{communicators.OWNER}.all_gather of {dtype} with sizes={rows}"
-    own = tensors.laid(parts[member.number], dtype, member.device, tensors.OFFSET)
-    room = tensors.room((sum(rows), columns), dtype, member.device)
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
-        attempt(call, found.all_gather, room.tensor, own.tensor, sizes=rows)
-        verdict.holds(room.tensor, np.concatenate(parts), dtype, call)
-        verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
-        verdict.holds(own.tensor, parts[member.number], dtype, f"{call}: its input afterwards")
+        uneven.gathered(member, verdict, found, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+
+
+@requirement("NCCL-017")
+@on_ranks(2, 4)
+def test_all_gather_where_a_rank_has_no_rows(member: Member) -> None:
+    with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.gathered(member, verdict, found, rows)
 
 
 @requirement("NCCL-018")
@@ -92,19 +89,16 @@ def test_reduce_scatter_gives_each_rank_its_part(member: Member) -> None:
 @on_ranks(2, 4)
 @given(dtype=_types, sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_reduce_scatter_of_uneven_rows(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
-    rows = sizes[: member.size]
-    first = sum(rows[: member.number])
-    whole = Parts("sum", dtype, member.size, (sum(rows), columns), salt)
-    call = f"{communicators.OWNER}.reduce_scatter of {whole.words()} with sizes={rows}"
-    own = tensors.laid(whole.of(member.number), dtype, member.device, tensors.OFFSET)
-    room = tensors.room((rows[member.number], columns), dtype, member.device)
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
-        attempt(call, found.reduce_scatter, room.tensor, own.tensor, sizes=rows)
-        mine = slice(first, first + rows[member.number])
-        theirs = partial(lambda: [part[mine] for part in whole.all()])
-        verdict.holds(room.tensor, whole.reduced()[mine], dtype, call, sources=theirs, operation="sum")
-        verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
-        verdict.holds(own.tensor, whole.of(member.number), dtype, f"{call}: its input afterwards")
+        uneven.scattered(member, verdict, found, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+
+
+@requirement("NCCL-019")
+@on_ranks(2, 4)
+def test_reduce_scatter_where_a_rank_has_no_rows(member: Member) -> None:
+    with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.scattered(member, verdict, found, rows)
 
 
 @requirement("NCCL-020")
@@ -224,14 +218,15 @@ def test_types_that_nccl_does_not_know_are_refused(member: Member) -> None:
 
     with communicators.enabled(communicators.group_s(member)) as found:
         for dtype in (torch.complex64, torch.int16):
-            tensor = torch.ones(4, dtype=dtype).to(member.device)
+            numbers = [200 + 7 * rank for rank in range(member.size)]  # whose bytes, summed one by one, carry nothing
+            tensor = torch.full((4,), numbers[member.number], dtype=dtype).to(member.device)
             call = f"{communicators.OWNER}.all_reduce of {str(dtype).removeprefix('torch.')}"
             try:
                 found.all_reduce(tensor)
             except Exception as error:
                 expect.pass_on_uncovered(error)
                 continue
-            right = bool((tensor.cpu() == member.size).all())
+            right = bool((tensor.cpu() == sum(numbers)).all())
             expect.that(right, expected="the sum, or an error", seen=expect.show(tensor.cpu().tolist()), call=call)
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from . import expect
 from .collecting import drawn, tensors
 from .collecting.judging import Verdict, attempt
-from .collecting.parts import MOVE, Parts, each_type, moved
-from .communicating import calls, communicators, graphs, spies, states
+from .collecting.parts import MOVE, Parts, each_type
+from .communicating import calls, communicators, graphs, spies, states, uneven
 from .declare import on_ranks, requirement
 from .member import Member
 
@@ -27,19 +27,18 @@ _sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
 @on_ranks(2, 4)
 @given(dtype=st.sampled_from(calls.TYPES), sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_all_gatherv_is_served(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
-    import numpy as np
-
     communicators.group_s(member)
-    rows = sizes[: member.size]
-    parts = [moved(member, dtype, (each, columns), salt).of(rank) for rank, each in enumerate(rows)]
-    call = f"GroupCoordinator.all_gatherv of {dtype} with sizes={rows}"
-    own = tensors.made(parts[member.number], dtype, member.device)
-    both = [own, own.clone()]
     with Verdict() as verdict:
-        single = attempt(call, member.coordinator.all_gatherv, own, sizes=rows)
-        several = attempt(f"{call}, of two tensors", member.coordinator.all_gatherv, both, sizes=rows)
-        for got in (*_each(single), *_each(several)):
-            verdict.holds(got, np.concatenate(parts), dtype, call)
+        uneven.gathered_by_group(member, verdict, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+
+
+@requirement("NCCL-035")
+@on_ranks(2, 4)
+def test_all_gatherv_where_a_rank_has_no_rows(member: Member) -> None:
+    communicators.group_s(member)
+    with Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.gathered_by_group(member, verdict, rows)
 
 
 @requirement("NCCL-036")
@@ -47,14 +46,17 @@ def test_all_gatherv_is_served(member: Member, dtype: str, sizes: list[int], col
 @given(dtype=st.sampled_from(calls.TYPES), sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_reduce_scatterv_is_served(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
     communicators.group_s(member)
-    rows = sizes[: member.size]
-    first = sum(rows[: member.number])
-    whole = Parts("sum", dtype, member.size, (sum(rows), columns), salt)
-    call = f"GroupCoordinator.reduce_scatterv of {whole.words()} with sizes={rows}"
-    own = tensors.made(whole.of(member.number), dtype, member.device)
-    got = attempt(call, member.coordinator.reduce_scatterv, own, sizes=rows)
     with Verdict() as verdict:
-        verdict.holds(got, whole.reduced()[first : first + rows[member.number]], dtype, call)
+        uneven.scattered_by_group(member, verdict, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+
+
+@requirement("NCCL-036")
+@on_ranks(2, 4)
+def test_reduce_scatterv_where_a_rank_has_no_rows(member: Member) -> None:
+    communicators.group_s(member)
+    with Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.scattered_by_group(member, verdict, rows)
 
 
 @requirement("NCCL-037")
@@ -169,15 +171,18 @@ def test_each_thread_has_its_own_current_stream(member: Member) -> None:
     found, at = communicators.group_s(member), calls.seat(member)
     module = spies.module_with_streams(member)
     side, kind = module.Stream(), member.device.type
-    made = calls.prepared("all_reduce", found, at, calls.suited("all_reduce", "float32", at.size, (4,)))
-    other = calls.prepared("all_reduce", found, at, calls.suited("all_reduce", "float32", at.size, (4,), 3))
-    with spies.on_library(found) as seen, communicators.enabled(found):
-        with module.stream(side):
-            spies.in_a_thread(member, partial(attempt, f"{made.call}, in another thread", made.begin, False))
-            default = spies.in_a_thread(member, lambda: spies.handle(module.current_stream(), kind))
-            attempt(other.call, other.begin, False)
-        call = f"{made.call}: the streams of a call in a thread of its own, and of the next in this one"
-        expect.equal(seen.streams(), [default, spies.handle(side, kind)], call=call)
+    first, second, third = (
+        calls.prepared("all_reduce", found, at, calls.suited("all_reduce", "float32", at.size, (4,), salt))
+        for salt in (0, 3, 6)
+    )
+    with spies.on_library(found) as seen, communicators.enabled(found), module.stream(side):
+        attempt(first.call, first.begin, False)
+        default = spies.in_a_thread(member, lambda: spies.handle(module.current_stream(), kind))
+        spies.in_a_thread(member, partial(attempt, f"{second.call}, in another thread", second.begin, False))
+        attempt(third.call, third.begin, False)
+    wanted = [spies.handle(side, kind), default, spies.handle(side, kind)]
+    call = f"{first.call}: the streams of a call, of one in another thread, and of the next here"
+    expect.equal(seen.streams(), wanted, call=call)
 
 
 @requirement("NCCL-043")
@@ -226,7 +231,3 @@ def test_streams_and_device_stay_as_they_are(member: Member) -> None:
                 attempt(made.call, made.begin, False)
                 after = (module.current_stream(), module.current_device())
                 expect.equal(after, before, call=f"current stream and device after {made.call}")
-
-
-def _each(answer: Any) -> list[Any]:
-    return list(answer) if isinstance(answer, list | tuple) else [answer]
