@@ -202,11 +202,17 @@ def test_a_release_with_capabilities_gets_them_and_no_retired_names() -> None:
     platform = _platform("0.5.23")
     declared = platform.capabilities
     assert (declared.graph_capture, declared.piecewise_graph) == (True, False)
-    assert (declared.supports_pynccl, declared.supports_triton) == (False, False)
+    assert (declared.supports_pynccl, declared.supports_triton) == (True, False)
     assert [platform.get_kv_pool_cls(kind=kind) for kind in ("mha", "mla", "dsa")] == [None, None, None]
     assert platform.get_paged_allocator_cls() is None
     for retired in ("support_cuda_graph", "supports_fp8", "get_mha_kv_pool_cls"):
         assert not hasattr(platform, retired)
+
+
+def test_pynccl_is_declared_where_its_library_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sglang_host_nccl", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert _platform("0.5.23").capabilities.supports_pynccl is False
 
 
 def test_a_release_without_capabilities_gets_flags_and_pool_hooks() -> None:

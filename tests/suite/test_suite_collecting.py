@@ -56,6 +56,7 @@ def test_each_rank_has_the_extreme_somewhere(operation: str) -> None:
     assert all((part == whole).any() for part in parts)
 
 
+@settings(deadline=None)
 @given(dtype=st.sampled_from(drawn.MOVED), size=st.integers(2, 8), salt=drawn.salts)
 def test_tags_are_of_their_type_and_no_tag_is_poison(dtype: str, size: int, salt: int) -> None:
     every = [oracle.tags(dtype, rank, size, 50, salt) for rank in range(size)]

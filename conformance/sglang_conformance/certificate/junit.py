@@ -4,7 +4,7 @@ A reader of the XML alone must not take for success what is none, so:
 
 | outcome | of a required one | of another (SHOULD, MAY, provisional) |
 |---|---|---|
-| pass | nothing | nothing |
+| pass | nothing, or system-out with what was found | the same |
 | fail | failure | skipped, "warning: fail: …": it decides nothing |
 | blocked, not-run | error | skipped |
 | waived, unsupported, host-defect | skipped | skipped |
@@ -115,6 +115,8 @@ def _case(outcome: Outcome, requirement: Requirement) -> TestCase:
         case.add_error_info(message, text, outcome.outcome)
     elif kind == "skipped":
         case.add_skipped_info(message, text if outcome.outcome in ("fail", "waived", "host-defect") else None)
+    elif outcome.message:
+        case.stdout = cut(outcome.message, _MESSAGE)
     return case
 
 

@@ -25,28 +25,29 @@ _UNAVAILABLE = "a communicator of one rank is none: SGLang enables what says tha
 
 @requirement("NCCL-001")
 @on_ranks(2, 4)
-def test_groups_have_a_communicator_where_it_is_declared(member: Member, platform: Any) -> str:
+def test_groups_have_a_communicator_where_it_is_declared(member: Member, platform: Any) -> None:
     declared = bool(getattr(getattr(platform, "capabilities", None), "supports_pynccl", False))
     found = communicators.of(member.coordinator)
     call = f"get_tp_group().{communicators.OWNER} of {member.size} ranks"
     here = f"capabilities.supports_pynccl is {declared}"
-    seen = "none" if found is None else f"an available {communicators.kind(found)}"
-    if not declared:
-        expect.that(found is None, expected=f"no available communicator, as {here}", seen=seen, call=call)
-        raise expect.Declined(f"{here}, and the groups have no communicator that is available")
-    expect.that(found is not None, expected=f"an available communicator, as {here}", seen=_why_none(member), call=call)
-    return f"the groups' communicator is {communicators.kind(found)}"
+    if declared:
+        seen = communicators.why_none(member.coordinator)
+        expect.that(found is not None, expected=f"an available communicator, as {here}", seen=seen, call=call)
+        return
+    seen = f"an available {communicators.kind(found)}"
+    expect.that(found is None, expected=f"no available communicator, as {here}", seen=seen, call=call)
+    raise expect.Declined(f"{here}, and the groups have no communicator that is available")
 
 
 @requirement("NCCL-002")
 @on_ranks(2, 4)
-def test_all_ranks_have_a_communicator_of_the_same_kind(member: Member) -> None:
+def test_all_ranks_have_a_communicator_of_the_same_kind(member: Member) -> str:
     found = communicators.of(member.coordinator)
     said = member.side.to_all("none" if found is None else communicators.kind(found))
     seen = ", ".join(f"rank {rank}: {each}" for rank, each in enumerate(said))
     call = f"get_tp_group().{communicators.OWNER} on each rank"
     expect.that(len(set(said)) == 1, expected="the same on every rank", seen=seen, call=call)
-    communicators.group_s(member)
+    return f"the groups' communicator is {communicators.described(communicators.group_s(member))}"
 
 
 @requirement("NCCL-003")
@@ -180,11 +181,3 @@ def test_communicator_has_what_the_core_calls(member: Member, contract: Contract
     found = communicators.group_s(member)
     for method, given in states.core_calls(contract).items():
         states.require_fit(found, method, given)
-
-
-def _why_none(member: Member) -> str:
-    found = getattr(member.coordinator, communicators.OWNER, None)
-    if found is None:
-        return "none"
-    why = getattr(found, "why_unavailable", "")
-    return f"a {communicators.kind(found)} that is not available{f': {why}' if why else ''}"

@@ -312,7 +312,7 @@ def test_two_communicators_take_turns(member: Member) -> None:
 
 
 @requirement("NCCL-034")
-@on_ranks(4)
+@on_ranks(2, 4)
 def test_groups_within_count_their_own_ranks(member: Member) -> None:
     communicators.group_s(member)
     lists = {"strided": beside.strided(member.size), "pairs": beside.pairs(member.size)}

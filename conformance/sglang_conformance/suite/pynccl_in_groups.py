@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ..contract.model import Contract
 from . import expect
 from .collecting import drawn, tensors
 from .collecting.judging import Verdict, attempt
@@ -105,9 +106,11 @@ def test_graph_capture_enables_the_communicator(member: Member) -> None:
 
 @requirement("NCCL-039")
 @on_ranks(2, 4)
-def test_captured_collectives_are_done_again_with_each_replay(member: Member) -> None:
+def test_captured_collectives_are_done_again_with_each_replay(
+    member: Member, platform: Any, contract: Contract
+) -> None:
     found, at = communicators.group_s(member), calls.seat(member)
-    graphs.require(member)
+    graphs.require(member, platform, contract)
     with Verdict() as verdict:
         for name in calls.names(found):
             if name == calls.PEERS:
@@ -125,9 +128,9 @@ def test_captured_collectives_are_done_again_with_each_replay(member: Member) ->
 
 @requirement("NCCL-040")
 @on_ranks(2, 4)
-def test_coordinators_all_reduce_is_captured(member: Member) -> None:
+def test_coordinators_all_reduce_is_captured(member: Member, platform: Any, contract: Contract) -> None:
     communicators.group_s(member)
-    graphs.require(member)
+    graphs.require(member, platform, contract)
     at, group = calls.seat(member), member.coordinator
     parts = [Parts("sum", "float32", at.size, (6,), salt) for salt in (1, 20, 40)]
     own = tensors.made(parts[0].of(at.place), "float32", member.device)

@@ -43,10 +43,28 @@ def group_s(member: Member) -> Any:
     return found
 
 
+def why_none(coordinator: Any) -> str:
+    """What a group has in place of a communicator that is available."""
+    found = getattr(coordinator, OWNER, None)
+    if found is None:
+        return "none"
+    why = getattr(found, "why_unavailable", "")
+    return f"a {kind(found)} that is not available{f': {why}' if why else ''}"
+
+
 def kind(communicator: Any) -> str:
     """The class of a communicator, by its full name."""
     found = type(communicator)
     return f"{found.__module__}.{found.__qualname__}"
+
+
+def described(communicator: Any) -> str:
+    """The class of a communicator, what of it a plugin has hooked, and the version of its library."""
+    registry = importlib.import_module("sglang.srt.plugins.hook_registry").HookRegistry
+    hooks = sorted(target.removeprefix(f"{_MODULE}.") for target in registry._patched if target.startswith(_MODULE))
+    version = getattr(communicator, "nccl_version", None)
+    told = [f"hooked at {', '.join(hooks)}" if hooks else "", f"library version {version}" if version else ""]
+    return "; ".join(filter(None, (kind(communicator), *told)))
 
 
 def where(communicator: Any, method: str) -> str:

@@ -10,7 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ...contract.model import Contract
 from .. import expect
+from ..aids.construction import declares_graphs
 from ..collecting import tensors
 from ..collecting.judging import attempt
 from ..collecting.prepared import Held, Prepared
@@ -18,8 +20,10 @@ from ..member import Member
 from . import communicators
 
 
-def require(member: Member) -> None:
+def require(member: Member, platform: Any, contract: Contract) -> None:
     """Declined where the platform declares no graphs, or torch's module of the device has none to make."""
+    if not declares_graphs(platform, contract):
+        raise expect.Declined("the platform declares no graph capture")
     _maker(member)
 
 
