@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from .member import Member
 _WRAPPER = "sglang.srt.distributed.device_communicators.pynccl_wrapper"
 _KIB = 1 << 10
 _CYCLES = 6
+_LEAVES_OPEN = "SGLang's own all_gather leaves its group open where a type has no code"
 _KEEPS = "SGLang's own class keeps its communicators while the process lives"
 _WAITS = "SGLang's own class has the other ranks wait until their group's timeout"
 
@@ -109,6 +111,35 @@ def test_exchange_that_cannot_be_parted_is_refused(member: Member) -> None:
             call = f"{communicators.OWNER}.all_to_all_single of {given} elements into {taken}, on {member.size} ranks"
             out, into = (tensors.poisoned((count,), "float32", member.device) for count in (taken, given))
             _raised(partial(found.all_to_all_single, out, into), call)
+
+
+@requirement("NCCL-053")
+@on_ranks(2)
+def test_what_fails_leaves_no_group_open(member: Member, host: str) -> None:
+    """A group that stays open keeps all that follows in its thread, which looks as if it had been done."""
+    import torch
+
+    found, at = communicators.group_s(member), calls.seat(member)
+    rows = [1 + rank for rank in range(member.size)]
+    own, whole = (
+        torch.ones(count, 2, dtype=torch.complex64).to(member.device) for count in (rows[at.place], sum(rows))
+    )
+    call = f"{communicators.OWNER}.all_gather of complex64 with sizes={rows}"
+    with communicators.answered_by_sglang(member, host, "all_gather", _LEAVES_OPEN), communicators.enabled(found):
+        try:
+            found.all_gather(whole, own, sizes=rows)
+        except Exception as error:
+            expect.pass_on_uncovered(error)
+        else:
+            raise expect.Declined(f"{call} is served")
+        try:
+            with Verdict() as verdict:
+                calls.demanded(
+                    verdict, "all_reduce", found, at, calls.suited("all_reduce", "float32", at.size, (3,), 2)
+                )
+        finally:
+            with contextlib.suppress(Exception):  # there is none, where all is well
+                found.group_end()
 
 
 @requirement("NCCL-051")

@@ -8,6 +8,7 @@ import logging
 import torch
 import torch.distributed
 
+from .._contract import since
 from .._released import Lifetime, Parameters, released
 from . import parallel_state as state
 from ._group import Group, place
@@ -159,7 +160,8 @@ class Gathers(Group):
             state.reg_all_to_all_single(output, input, group_name=self.unique_name)
 
     def _all_to_all_single(self, output: torch.Tensor, input: torch.Tensor) -> None:
-        if self.pynccl_comm is not None and not self.pynccl_comm.disabled:
+        exchanges = since("0.5.17")  # before, a group exchanges by torch.distributed alone
+        if exchanges and self.pynccl_comm is not None and not self.pynccl_comm.disabled:
             self.pynccl_comm.all_to_all_single(output, input)
         else:
             torch.distributed.all_to_all_single(output, input, group=self.device_group)

@@ -569,6 +569,15 @@ _LIBRARY = (
         "even = min(output.numel(), input.numel()) // self.world_size * self.world_size",
         "return original(self, output.view(-1)[:even], input.view(-1)[:even])",
     ),
+    _hook(
+        "pynccl-leaves-its-group-open",
+        "NCCL-053",
+        "all_gather",
+        _BOTH,
+        "if kwargs.get('sizes') and input.dtype == torch.complex64 and not self.disabled:",
+        "    self.nccl.ncclGroupStart()",
+        "return original(self, output, input, *args, **kwargs)",
+    ),
     _made(
         "pynccl-opens-a-file-for-each",
         "NCCL-051",

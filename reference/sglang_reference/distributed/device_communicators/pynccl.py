@@ -81,8 +81,8 @@ class PyNcclCommunicator:
         try:
             library = NCCLLibrary(path)
             library.whose = f"rank {self.rank} of {self.world_size}"
-        except (OSError, ValueError) as error:  # what a machine without the device answers
-            why = str(error)
+        except Exception as error:  # whatever it is: a rank that left here would keep all others waiting
+            why = str(error) or type(error).__name__
         lacking = [f"rank {rank}: {text}" for rank, text in enumerate(_told_by_all(self.group, why)) if text]
         if not lacking:
             return library
@@ -91,13 +91,17 @@ class PyNcclCommunicator:
         return None
 
     def _shared_id(self) -> ncclUniqueId:
-        """The first rank's id, on all."""
-        unique_id = self.nccl.ncclGetUniqueId() if self.rank == 0 else ncclUniqueId()
-        if isinstance(self.group, StatelessProcessGroup):
-            return ncclUniqueId.from_buffer_copy(self.group.broadcast_obj(bytes(unique_id), src=0))
-        numbers = torch.frombuffer(bytearray(unique_id), dtype=torch.uint8)
-        dist.broadcast(numbers, src=dist.get_global_rank(self.group, 0), group=self.group)
-        return ncclUniqueId.from_buffer_copy(bytes(numbers.tolist()))
+        """The first rank's id, on all; where it has none, RuntimeError on all."""
+        made: bytes | str = ""
+        if self.rank == 0:
+            try:
+                made = bytes(self.nccl.ncclGetUniqueId())
+            except RuntimeError as error:
+                made = str(error)
+        first = _told_by_all(self.group, made)[0]
+        if isinstance(first, str):
+            raise RuntimeError(f"the first rank of PyNCCL's group has no id for it: {first}")
+        return ncclUniqueId.from_buffer_copy(first)
 
     def _init(self, symmetric: bool, cta_policy: int | None) -> ctypes.c_void_p:
         if not symmetric and cta_policy is None:
@@ -143,8 +147,7 @@ class PyNcclCommunicator:
         """
         if self.disabled:
             return False
-        if not self.available:
-            raise RuntimeError(f"PyNCCL was enabled on a group that does not have it: {self.why_unavailable}")
+        self._require_available()
         for tensor in tensors:
             assert tensor.device == self.device, (
                 f"PyNCCL works on {self.device} here, and a tensor is on {tensor.device}"
@@ -153,6 +156,10 @@ class PyNcclCommunicator:
             lies_well = tensor.is_contiguous() or (dense and _is_dense(tensor))
             assert lies_well, f"PyNCCL got {tuple(tensor.shape)} with strides {tensor.stride()}: make it contiguous"
         return True
+
+    def _require_available(self) -> None:
+        if not self.available:
+            raise RuntimeError(f"PyNCCL was called on a group that does not have it: {self.why_unavailable}")
 
     def all_reduce(self, tensor: torch.Tensor, op: ReduceOp.RedOpType = ReduceOp.SUM) -> None:
         """Reduce every rank's tensor into each of them."""
@@ -294,10 +301,12 @@ class PyNcclCommunicator:
 
     def group_start(self) -> None:
         """Keep this thread's operations until :meth:`group_end`, and then do them all at once."""
+        self._require_available()
         self.nccl.ncclGroupStart()
 
     def group_end(self) -> None:
         """End a group of operations."""
+        self._require_available()
         self.nccl.ncclGroupEnd()
 
     @contextlib.contextmanager
@@ -348,22 +357,20 @@ def _place_in(group: ProcessGroup | StatelessProcessGroup) -> tuple[int, int]:
     return dist.get_rank(group), dist.get_world_size(group)
 
 
-def _told_by_all(group: ProcessGroup | StatelessProcessGroup, text: str) -> list[str]:
+def _told_by_all(group: ProcessGroup | StatelessProcessGroup, thing: Any) -> list[Any]:
     """What every rank says."""
     if isinstance(group, StatelessProcessGroup):
-        return group.all_gather_obj(text)
-    said = [""] * dist.get_world_size(group)
-    dist.all_gather_object(said, text, group=group)
+        return group.all_gather_obj(thing)
+    said: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(said, thing, group=group)
     return said
 
 
 def _device(device: int | str | torch.device) -> torch.device:
-    """The device as tensors name it; a bare number is one of the platform's."""
-    return (
-        torch.device(platforms.current_platform.device_type, device)
-        if isinstance(device, int)
-        else torch.device(device)
-    )
+    """The device as tensors name it; a bare number is one of the platform's, and the host has none."""
+    kind = platforms.current_platform.device_type
+    found = torch.device(kind, device) if isinstance(device, int) else torch.device(device)
+    return torch.device("cpu") if found.type == "cpu" else found
 
 
 def _buffer(tensor: torch.Tensor) -> ctypes.c_void_p:
