@@ -43,6 +43,7 @@ _MODULES: Mapping[str, bool] = {
     "distributed._tensor_dicts": False,
     "distributed.communication_op": True,
     "distributed.device_communicators": True,
+    "distributed.device_communicators._nccl_types": False,
     "distributed.device_communicators.pynccl": True,
     "distributed.device_communicators.pynccl_wrapper": True,
     "distributed.parallel_state": True,
