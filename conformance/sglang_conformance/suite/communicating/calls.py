@@ -15,18 +15,16 @@ from ..collecting.distributed import operation
 from ..collecting.judging import Verdict, attempt
 from ..collecting.parts import MOVE, Parts
 from ..collecting.prepared import Prepared, Seat, Table, moved, shape_of
+from .communicators import OWNER
 
 if TYPE_CHECKING:
     from ..member import Member
 
 PEERS = "send and recv"
 REDUCE = ("all_reduce", "outplace_all_reduce", "reduce_scatter")
-ROOTED = ("broadcast", PEERS)
-ALL = (*REDUCE, "all_gather", "all_to_all_single", *ROOTED)
+ALL = (*REDUCE, "all_gather", "all_to_all_single", "broadcast", PEERS)
 TYPES = ("bfloat16", "float16", "float32", "float64", "int8", "uint8", "int32", "int64")
 """All that SGLang's table gives NCCL a code for (0.5.11 to 0.5.23, pynccl_wrapper.py)."""
-
-_OWNER = "pynccl_comm"
 
 
 def seat(member: Member, ranks: Sequence[int] = ()) -> Seat:
@@ -36,8 +34,7 @@ def seat(member: Member, ranks: Sequence[int] = ()) -> Seat:
 
 def names(communicator: Any) -> tuple[str, ...]:
     """The collectives that a communicator has."""
-    there = [name for name in ALL if name == PEERS or callable(getattr(communicator, name, None))]
-    return tuple(there)
+    return tuple(name for name in ALL if name == PEERS or callable(getattr(communicator, name, None)))
 
 
 def suited(name: str, dtype: str, size: int, shape: tuple[int, ...], salt: int = 0, copies: int = 1) -> Parts:
@@ -56,7 +53,7 @@ def prepared(
 
     Those over parts (reduce_scatter, all_to_all_single) have so many rows for each rank.
     """
-    return _PREPARE[name](communicator, Table(name, at, parts, root, layout, _OWNER))
+    return _PREPARE[name](communicator, Table(name, at, parts, root, layout, OWNER))
 
 
 def demanded(verdict: Verdict, name: str, communicator: Any, at: Seat, parts: Parts, root: int = 0) -> Prepared:

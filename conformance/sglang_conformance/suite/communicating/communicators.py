@@ -16,16 +16,6 @@ from ..grouping import beside
 from ..member import Member
 
 OWNER = "pynccl_comm"
-NAMES = (
-    "all_reduce",
-    "outplace_all_reduce",
-    "all_gather",
-    "reduce_scatter",
-    "broadcast",
-    "send",
-    "recv",
-    "all_to_all_single",
-)
 _MODULE = "sglang.srt.distributed.device_communicators.pynccl"
 
 

@@ -32,9 +32,8 @@ def captured(member: Member, call: str, work: Callable[[], Any]) -> Any:
     import torch
 
     module, make = torch.get_device_module(member.device), _maker(member)
-    attempt(
-        f"{call}, before the capture", _enabled, communicators.group_s(member), work
-    )  # whatever is lazy happens here
+    found = communicators.group_s(member)
+    attempt(f"{call}, before the capture", _enabled, found, work)  # whatever is lazy happens here
     tensors.synchronise(member.device)
     graph = make()
     scope = expect.attempt("GroupCoordinator.graph_capture()", member.coordinator.graph_capture).value

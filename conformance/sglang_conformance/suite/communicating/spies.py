@@ -36,10 +36,6 @@ class Seen:
         """The handle of the stream of each call that has one; 0 for the default stream."""
         return [given[-1] or 0 for name, given in self.calls if name in _WITH_A_STREAM]
 
-    def names(self) -> list[str]:
-        """The functions that were called."""
-        return [name for name, _ in self.calls]
-
 
 class _Spy:
     """In place of a library: notes what is called, and passes it on."""
