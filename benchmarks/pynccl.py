@@ -42,7 +42,7 @@ def main(rounds: int, size: int) -> dict[str, object]:
     path = os.pathsep.join([str(Path(__file__).parent), str(reference)])
     zygote = client.start(
         ("torch", "torch.distributed", "pynccl", "sglang_reference"),
-        {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "SGLANG_USE_CPU_ENGINE": "1"},
+        {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "SGLANG_USE_CPU_ENGINE": "1", "PYTHONWARNINGS": "ignore"},
     )
     warm = client.connect(zygote.address)
     with tempfile.TemporaryDirectory() as folder:

