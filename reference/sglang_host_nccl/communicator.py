@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from . import arithmetic, peers
+from . import arithmetic
 from .codes import OPERATIONS, TYPES, Failure, Result
-from .operations import Kind, Operation, told
+from .operations import BETWEEN_TWO, Kind, Operation, told
+from .peers import Exchange
 from .segment import BUFFER, Segment
 
 _ONE_STEP = 1 << 16  # bytes up to which every rank reduces all: above, each reduces its share
@@ -23,6 +24,7 @@ class Communicator:
         self.error = Result.SUCCESS
         self.windows: dict[int, int] = {}
         self._segment = segment
+        self._exchange = Exchange(segment, rank)
         self._lock = threading.Lock()
 
     def run(self, operations: Sequence[Operation]) -> None:
@@ -31,12 +33,14 @@ class Communicator:
             if self.error:
                 raise Failure(self.error, "an earlier operation of this communicator has failed: abort it")
             try:
+                between = []
                 for operation in operations:
-                    if not operation.between_two:
+                    if operation.kind in BETWEEN_TWO:
+                        between.append(operation)
+                    else:
                         self._collective(operation)
-                between = [operation for operation in operations if operation.between_two]
                 if between:
-                    peers.run(self._segment, self.rank, between)
+                    self._exchange.run(between)
             except Failure as failure:
                 self.error = failure.result
                 if self._segment is not None:
@@ -55,6 +59,7 @@ class Communicator:
             if self._segment is not None:
                 self._segment.close(failed=failed)
             self._segment = None
+            self._exchange = Exchange(None, self.rank)
 
     def _collective(self, operation: Operation) -> None:
         if self._segment is None:

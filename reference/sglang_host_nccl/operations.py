@@ -31,7 +31,9 @@ _CALLS = {
     Kind.SEND: "ncclSend",
     Kind.RECV: "ncclRecv",
 }
-_PEERS = (Kind.SEND, Kind.RECV)
+BETWEEN_TWO = (Kind.SEND, Kind.RECV)
+"""Those in which only a rank and its peer take part."""
+
 _ROOTED = (Kind.REDUCE, Kind.BROADCAST)
 _REDUCE = (Kind.ALL_REDUCE, Kind.REDUCE, Kind.REDUCE_SCATTER)
 
@@ -52,31 +54,31 @@ class Operation(NamedTuple):
     peer: int = 0
 
     @property
-    def between_two(self) -> bool:
-        """Whether only this rank and its peer take part."""
-        return self.kind in _PEERS
-
-    @property
     def what(self) -> int:
         """All but the count on which all ranks must agree, as one number."""
         return self.kind | self.type << 8 | self.reduction << 16 | self.peer << 24
 
     def require(self, rank: int, size: int) -> None:
         """Raise Failure for what NCCL refuses, on this rank of so many."""
-        call = _CALLS[self.kind]
+        codes = 0 <= self.type < len(TYPES) and 0 <= self.reduction < len(OPERATIONS)
+        if not (codes and 0 <= self.peer < size):
+            raise Failure(Result.INVALID_ARGUMENT, f"{_CALLS[self.kind]}: {self._wrong_code(size)}")
+        if not (self.source and self.target) and self.elements:
+            self._require_pointers(rank)
+
+    def _wrong_code(self, size: int) -> str:
         if not 0 <= self.type < len(TYPES):
-            raise Failure(Result.INVALID_ARGUMENT, f"{call}: {self.type} is not the code of a type")
-        if self.kind in _REDUCE and not 0 <= self.reduction < len(OPERATIONS):
-            raise Failure(Result.INVALID_ARGUMENT, f"{call}: {self.reduction} is not the code of a reduction")
-        if not 0 <= self.peer < size:
-            word = "root" if self.kind in _ROOTED else "peer"
-            raise Failure(Result.INVALID_ARGUMENT, f"{call}: {word} {self.peer} is none of {size} ranks")
-        if not self.elements:
-            return
+            return f"{self.type} is not the code of a type"
+        if not 0 <= self.reduction < len(OPERATIONS):
+            return f"{self.reduction} is not the code of a reduction"
+        return f"{'root' if self.kind in _ROOTED else 'peer'} {self.peer} is none of {size} ranks"
+
+    def _require_pointers(self, rank: int) -> None:
         receives = self.kind != Kind.SEND and (self.kind != Kind.REDUCE or rank == self.peer)
         gives = self.kind != Kind.RECV and (self.kind != Kind.BROADCAST or rank == self.peer)
         if (gives and not self.source) or (receives and not self.target):
-            raise Failure(Result.INVALID_ARGUMENT, f"{call}: {'recvbuff' if self.source else 'sendbuff'} is NULL")
+            name = "recvbuff" if self.source else "sendbuff"
+            raise Failure(Result.INVALID_ARGUMENT, f"{_CALLS[self.kind]}: {name} is NULL")
 
 
 def told(what: int, count: int) -> str:

@@ -181,3 +181,20 @@ def test_communicator_has_what_the_core_calls(member: Member, contract: Contract
     found = communicators.group_s(member)
     for method, given in states.core_calls(contract).items():
         states.require_fit(found, method, given)
+
+
+@requirement("NCCL-054")
+@on_ranks(2)
+def test_communicator_class_that_is_named_is_in_use(member: Member, platform: Any) -> None:
+    answer = expect.ask(platform, "get_communicator_class")
+    if not isinstance(answer.value, type):
+        return  # none is named, or something that BE-010 reports
+    held = [value for value in vars(member.coordinator).values() if isinstance(value, answer.value)]
+    used = getattr(member.coordinator, communicators.OWNER, None)
+    expect.that(
+        held,
+        expected=f"a {answer.value.__name__} in the groups of {member.size} ranks",
+        seen="none" if used is None else f"none; {communicators.OWNER} is a {communicators.kind(used)}",
+        answer=answer,
+        cause="SGLang asks for the class in no release up to 0.5.23: a hook must put it in PyNcclCommunicator's place",
+    )

@@ -115,6 +115,17 @@ DEFECTS = (
         ),
     ),
     Defect(
+        "communicator-class-is-only-named",
+        "NCCL-054",
+        (
+            Edit(
+                "device.py",
+                _GLOO,
+                f"{_GLOO}\n    def get_communicator_class(self) -> type:\n        return type('Own', (), {{}})\n",
+            ),
+        ),
+    ),
+    Defect(
         "coordinator-is-a-text", "BE-009", (Edit("platform.py", _COORDINATOR, 'return f"sim:{local_rank}"'),), of="sim"
     ),
     Defect(

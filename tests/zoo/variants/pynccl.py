@@ -29,6 +29,15 @@ _REPLACES = """\
     HookRegistry.register(COMMUNICATOR, Own, HookType.REPLACE)
 """
 
+_FACTORIES = "    # Factories return a class or a name, and leave making the object to SGLang.\n"
+_NAMES = """\
+    def get_communicator_class(self):
+        from sglang.srt.distributed.device_communicators import pynccl
+
+        return pynccl.PyNcclCommunicator
+
+"""
+
 _GIVES = """\
     HookRegistry.register(
         "sglang.srt.distributed.parallel_state.GroupCoordinator.__init__", give_communicator, HookType.AROUND
@@ -201,7 +210,7 @@ VARIANTS = (
     Variant(
         "pynccl-by-a-class-in-its-place",
         ALL,
-        (Edit("hooks.py", f"{_MADE}{_STREAM}", _REPLACES),),
+        (Edit("hooks.py", f"{_MADE}{_STREAM}", _REPLACES), Edit("platform.py", _FACTORIES, f"{_NAMES}{_FACTORIES}")),
         "SGLang makes what stands under the class's name",
         of="sim",
     ),

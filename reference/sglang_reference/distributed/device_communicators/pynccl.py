@@ -277,12 +277,11 @@ class PyNcclCommunicator:
         assert left == 0, f"{input_tensor.numel()} elements cannot be parted among {self.world_size} ranks"
         self._require(output_tensor.numel(), input_tensor.numel(), "output")
         code, stream = ncclDataTypeEnum.from_torch(input_tensor.dtype), self._stream()
-        given, taken = input_tensor.view(-1), output_tensor.view(-1)
+        source, target, step = input_tensor.data_ptr(), output_tensor.data_ptr(), elements * input_tensor.element_size()
         with self._grouped():
             for peer in range(self.world_size):
-                out, into = (each.narrow(0, peer * elements, elements) for each in (given, taken))
-                self.nccl.ncclSend(_buffer(out), elements, code, peer, self.comm, stream)
-                self.nccl.ncclRecv(_buffer(into), elements, code, peer, self.comm, stream)
+                self.nccl.ncclSend(buffer_type(source + peer * step), elements, code, peer, self.comm, stream)
+                self.nccl.ncclRecv(buffer_type(target + peer * step), elements, code, peer, self.comm, stream)
 
     def broadcast(self, tensor: torch.Tensor, src: int) -> None:
         """Write the tensor of the rank at that place of the group into every rank's."""

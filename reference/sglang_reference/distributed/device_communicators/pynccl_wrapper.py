@@ -223,7 +223,9 @@ class NCCLLibrary:
         function = self._funcs.get(name)
         if function is None:
             raise RuntimeError(f"the NCCL library {self._path or self._name} has no function {name}")
-        self.NCCL_CHECK(function(*arguments), name)
+        result = function(*arguments)
+        if result:
+            self.NCCL_CHECK(result, name)
 
     def ncclGetRawVersion(self) -> int:
         """The library's version as one number, as 21903."""
