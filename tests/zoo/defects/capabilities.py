@@ -7,7 +7,7 @@ from zoo.workshop import Defect, Edit
 _CLASS = "    supported_quantization: list[str] = []\n"
 _IMPORT = "from sglang.srt.platforms.interface import SRTPlatform\n"
 _STRUCT = "from sglang.srt.platforms.interface import PlatformCapabilities, SRTPlatform\n"
-_SIMS = "PlatformCapabilities(graph_capture=True)"
+_SIMS = '{"graph_capture": True}'
 
 
 def _on_platform(text: str) -> Edit:
@@ -88,7 +88,7 @@ DEFECTS = (
     Defect(
         "piecewise-declared-without-a-backend",
         "CAP-006",
-        (Edit("releases.py", _SIMS, "PlatformCapabilities(graph_capture=True, piecewise_graph=True)"),),
+        (Edit("releases.py", _SIMS, '{"graph_capture": True, "piecewise_graph": True}'),),
         of="sim",
     ),
     Defect(

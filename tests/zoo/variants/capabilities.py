@@ -19,17 +19,4 @@ VARIANTS = (
         ),
         "SGLang imports triton by its name, whoever put it there",
     ),
-    Variant(
-        "nccl-compatible",
-        ("CAP-015",),
-        (
-            Edit(
-                "releases.py",
-                "PlatformCapabilities(graph_capture=True)",
-                "PlatformCapabilities(graph_capture=True, supports_pynccl=True)",
-            ),
-        ),
-        "SGLang loads what SGLANG_NCCL_SO_PATH names (0.5.23, pynccl_wrapper.py:48)",
-        of="sim",
-    ),
 )
