@@ -10,7 +10,16 @@ import threading
 from typing import Any
 
 from reference.group_engines import Nccl
-from reference.group_ranks import STATE, initialize, install, leave, lifetime, opened, plain
+from reference.group_ranks import (
+    STATE,
+    initialize,
+    install,
+    install_with_duplicate,
+    leave,
+    lifetime,
+    opened,
+    plain,
+)
 from sglang_conformance.ranks.rank import Rank
 
 _GROUPS = ("tp", "attn_cp", "attn_tp", "moe_dp", "moe_ep", "moe_tp", "pp")
@@ -170,9 +179,7 @@ def decode_context(rank: Rank, folder: str) -> list[Any]:
 
 def duplicate(rank: Rank, folder: str, release: str) -> list[str]:
     """The group that stands for tensor parallelism before, while and after the duplicate for prefill does."""
-    state = install(release)
-    initialize_model_parallel = state.initialize_model_parallel
-    state.initialize_model_parallel = lambda **sizes: initialize_model_parallel(duplicate_tp_group=True, **sizes)
+    state = install_with_duplicate(release)
     with opened(rank, folder):
         seen = [state.get_tp_group().unique_name]
         with contextlib.ExitStack() as stack:

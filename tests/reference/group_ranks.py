@@ -6,7 +6,9 @@ A tensor travels as ``{"tensor": nested lists, "dtype": name}``, and comes back 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import inspect
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -81,7 +83,7 @@ def open_groups(rank: Rank, folder: str, timeout: int | None = None, **sizes: in
 
 def initialize(rank: Rank, **sizes: int) -> None:
     """Make the groups, in the way of the release."""
-    if hasattr(rank.state, "ensure_model_parallel_initialized"):
+    if "tensor_model_parallel_size" in inspect.signature(rank.state.initialize_model_parallel).parameters:
         rank.state.initialize_model_parallel(**{_BEFORE_0_5_21[name]: size for name, size in sizes.items()})
         return
     context = importlib.import_module("sglang.srt.runtime_context")
@@ -115,6 +117,13 @@ def lifetime(rank: Rank, folder: str, release: str, timeout: int | None = None, 
     install(release)
     with opened(rank, folder, timeout, **sizes) as state:
         yield state
+
+
+def install_with_duplicate(release: str) -> Any:
+    """A release whose groups are opened with the duplicate of tensor parallelism's, for prefill."""
+    state = install(release)
+    state.initialize_model_parallel = functools.partial(state.initialize_model_parallel, duplicate_tp_group=True)
+    return state
 
 
 def told(value: Any) -> Any:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 import sglang_reference
 from host_nccl.host_ranks import OPERATIONS, poisoned, reduced, same, tensor
-from reference.group_ranks import STATE, install, lifetime, open_groups, opened
+from reference.group_ranks import STATE, install, install_with_duplicate, lifetime, open_groups, opened
 from sglang_conformance.contract import tables
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
@@ -274,6 +274,7 @@ def refusals(rank: Rank, calls: Sequence[Sequence[Any]]) -> list[list[str]]:
     tensors = {
         "one": torch.ones(4),
         "all": torch.ones(4 * size),
+        "short": torch.ones(4 * (size - 1)),
         "three": torch.ones(3),
         "more": torch.ones(4 * size + 1),
         "square": torch.ones(4, size),
@@ -708,6 +709,8 @@ def of_an_early_release(rank: Rank, folder: str, release: str) -> dict[str, Any]
         out = torch.zeros(rank.size)
         comm.cp_all_gather_into_tensor(out, torch.full((1,), float(rank.number)), stream=None, sizes=[9])
         comm.destroy()
+        kind, said = raised(lambda: comm.cp_all_gather_into_tensor(out, torch.ones(1), stream=None))
+        assert (kind, "it was destroyed" in said) == ("RuntimeError", True)
         return {"gathered": out.tolist(), "disabled": comm.disabled, "exchanges": hasattr(comm, "all_to_all_single")}
 
 
@@ -837,18 +840,37 @@ def of_a_group(rank: Rank, folder: str, release: str, library: bool) -> dict[str
     return found | {"left": _mappings() - held, "after": comm.available}
 
 
-def exchange_of(rank: Rank, folder: str, release: str) -> list[float]:
-    """What comes of an exchange in a group while a graph is captured, in a release whose table is not here."""
-    sglang_reference.uninstall()
-    sglang_reference.install({**tables.load("0.5.11").to_json(), "release": release})
+@contextlib.contextmanager
+def _host_library() -> Iterator[None]:
     os.environ[PATH_VARIABLE] = "host"
     try:
-        with opened(rank, folder) as state, state.get_tp_group().graph_capture():
-            out = torch.zeros(rank.size)
-            state.get_tp_group().all_to_all_single(out, torch.arange(float(rank.size)) + 10 * rank.number)
+        yield
     finally:
         del os.environ[PATH_VARIABLE]
-    return out.tolist()
+
+
+def moved_in(rank: Rank, folder: str, release: str) -> list[list[Any]]:
+    """A broadcast and an exchange in a group that captures, in a release whose table is not here; and the calls."""
+    sglang_reference.uninstall()
+    sglang_reference.install({**tables.load("0.5.11").to_json(), "release": release})
+    with _host_library(), opened(rank, folder) as state:
+        group, out = state.get_tp_group(), torch.zeros(rank.size)
+        with group.graph_capture(), noting(group.pynccl_comm) as calls:
+            given = group.broadcast(torch.full((2,), float(rank.number)), src=1)
+            group.all_to_all_single(out, torch.arange(float(rank.size)) + 10 * rank.number)
+    return [given.tolist(), out.tolist(), [each for each in dict.fromkeys(calls) if "Group" not in each]]
+
+
+def duplicated(rank: Rank, folder: str) -> list[bool]:
+    """Whether PyNCCL is disabled in the group of tensor parallelism and in its duplicate, through which both move."""
+    install_with_duplicate("0.5.23")
+    with _host_library(), opened(rank, folder) as state:
+        groups = state.get_tp_group(), state._PDMUX_PREFILL_TP_GROUP
+        for group in groups:
+            with noting(group.pynccl_comm) as calls:
+                assert group.broadcast(torch.full((2,), float(rank.number)), src=1).tolist() == [1, 1]
+            assert calls == ["ncclBroadcast"]
+        return [group.pynccl_comm.disabled for group in groups]
 
 
 # On an accelerator, which is simulated.

@@ -107,7 +107,7 @@ def test_while_disabled_nothing_is_done(pool: Pool) -> None:
 @pytest.mark.parametrize("size", [2, 3])
 def test_tensors_that_do_not_fit_are_refused_and_nothing_is_written(pool: Pool, size: int) -> None:
     """Names and methods: see ``refusals``. ``one`` is a rank's share, ``all`` are all ranks' together."""
-    one_more = [*[4] * size, 0]
+    one_more, below = [*[4] * size, 0], [-4, *[4] * (size - 2), 8]
     calls: list[tuple[str, list[str], dict[str, Any]]] = [
         *(("all_reduce", [given], {}) for given in ("gaps", "repeated", "meta")),
         *(("send", [given], {"dst": 0}) for given in ("gaps", "repeated", "turned", "meta")),
@@ -119,11 +119,13 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_written(pool: Pool, 
         *(("all_gather", ["all", given], {}) for given in ("gaps", "repeated", "three", "int", "meta")),
         *(("all_gather", [out, "one"], {}) for out in ("gap", "turned", "repeats", "three", "more", "ints", "metas")),
         *(("all_gather", ["all", "one"], {"sizes": sizes}) for sizes in ([4 * size], one_more, "sizes of 5")),
+        *(("all_gather", ["short", "one"], {"sizes": sizes}) for sizes in (below, below[::-1])),
         ("all_gather", ["more", "one"], {"sizes": "sizes"}),
         *(("all_gather", ["all", given], {"sizes": "sizes"}) for given in ("gaps", "three", "int", "meta")),
         *(("reduce_scatter", ["one", given], {}) for given in ("gap", "turned", "repeats", "more", "ints", "metas")),
         *(("reduce_scatter", [out, "all"], {}) for out in ("gaps", "repeated", "three", "int", "meta")),
         *(("reduce_scatter", ["one", "all"], {"sizes": sizes}) for sizes in ([4 * size], one_more, "sizes of 5")),
+        *(("reduce_scatter", ["one", "short"], {"sizes": sizes}) for sizes in (below, below[::-1])),
         ("reduce_scatter", ["one", "more"], {"sizes": "sizes"}),
         *(("reduce_scatter", [out, "all"], {"sizes": "sizes"}) for out in ("gaps", "three", "int", "meta")),
         *(("all_to_all_single", ["all", given], {}) for given in ("gap", "turned", "three", "more", "ints", "metas")),
@@ -358,8 +360,22 @@ def test_group_gives_it_back_and_does_without_it(pools: Pools, tmp_path: Path, r
         assert library or "no library" in found["why"]
 
 
-def test_group_exchanges_without_it_before_it_can(pools: Pools, tmp_path: Path) -> None:
-    assert run(pools.fresh, "exchange_of", folder=str(tmp_path), release="0.5.15") == ([0, 10], [1, 11])
+@pytest.mark.parametrize(
+    ("release", "calls"),
+    [
+        ("0.5.15", []),
+        ("0.5.20", ["ncclSend", "ncclRecv"]),
+        ("0.5.21", ["ncclBroadcast", "ncclSend", "ncclRecv"]),
+    ],
+)
+def test_group_moves_by_it_what_its_release_does(pools: Pools, tmp_path: Path, release: str, calls: list[str]) -> None:
+    first, second = run(pools.fresh, "moved_in", folder=str(tmp_path), release=release)
+    assert first == [[1, 1], [0, 10], calls]
+    assert second == [[1, 1], [1, 11], calls]
+
+
+def test_group_and_its_duplicate_for_prefill_have_it_enabled(pools: Pools, tmp_path: Path) -> None:
+    assert run(pools.fresh, "duplicated", folder=str(tmp_path)) == ([False, False],) * 2
 
 
 # On an accelerator, which is simulated.

@@ -146,7 +146,8 @@ class Gathers(Group):
         assert src < self.world_size, f"Invalid src rank ({src})"
         if self.world_size == 1:
             return input_
-        if self.pynccl_comm is not None and not self.pynccl_comm.disabled:
+        broadcasts = since("0.5.21")  # in 0.5.20 on ROCm alone, and nowhere before
+        if broadcasts and self.pynccl_comm is not None and not self.pynccl_comm.disabled:
             self.pynccl_comm.broadcast(input_, src=src)
         else:
             torch.distributed.broadcast(input_, src=self.ranks[src], group=self.device_group)

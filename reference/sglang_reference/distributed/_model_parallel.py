@@ -100,6 +100,7 @@ def initialize_model_parallel(
     """Make the groups of every kind of parallelism, on every rank and in the same order.
 
     The sizes are arguments before 0.5.21, and read from ``sglang.srt.runtime_context`` from then on.
+    With ``duplicate_tp_group`` PyNCCL is enabled in both groups, for good, as they work at the same time.
     ``duplicate_attn_cp_group`` changes nothing, as in SGLang on all but ROCm. Raises
     AssertionError where torch.distributed is not initialized or the groups are there already, RuntimeError for sizes
     that do not make up the world or do not divide one another, and for decode context parallelism on a device that
@@ -130,6 +131,9 @@ def initialize_model_parallel(
             assert state._PDMUX_PREFILL_TP_GROUP is None, "the duplicate tp_group is already initialized"
             duplicated = {"use_message_queue_broadcaster": _queues(), **elastic}
             state._PDMUX_PREFILL_TP_GROUP = _init_group(layout.groups, backend, "pdmux_prefill_tp", duplicated)
+            for group in (state._TP, state._PDMUX_PREFILL_TP_GROUP):
+                if group is not None and group.available_pynccl is not None:
+                    group.available_pynccl.disabled = False
     if since("0.5.19") and state._SELF_PP is None:
         alone = tuple((rank,) for rank in range(sizes.world))
         state._SELF_PP = _init_group(alone, backend, "self_pp", {"use_custom_allreduce": False, **elastic})

@@ -32,9 +32,10 @@ _NO_EVENTS = 1  # of graphUsageMode: no events between the streams of a graph
 class PyNcclCommunicator:
     """The ranks of a group, as NCCL knows them: each on a device of its own.
 
-    ``available``: the library is there and the group has more than one rank. ``disabled``: every method returns None
-    and touches nothing; so it is from the start, until :meth:`change_state`. All work goes to the stream that is
-    current on the device at the time of the call, and is complete when that stream's is. Tensors are on ``device``.
+    ``available``: the library is there and the group has more than one rank. ``disabled``: every collective, send and
+    receive returns None and touches nothing; so it is from the start, until :meth:`change_state`. Their work goes to
+    the stream that is current on the device at the time of the call, and is complete when that stream's is. Tensors
+    are on ``device``. Groups of calls, windows and ``cp_all_gather_into_tensor`` go to the library, disabled or not.
 
     ``group`` is not NCCL's own, or a StatelessProcessGroup; all its ranks make theirs together, and where one of them
     has no library, all are unavailable. ``library_path`` names the library (:func:`.pynccl_wrapper.find_nccl_library`
@@ -221,6 +222,7 @@ class PyNcclCommunicator:
         sizes: Sequence[int] | None = None,
     ) -> None:
         """Write every rank's input into the output, on that stream, enabled or not; ``sizes`` are not looked at."""
+        self._require_available()
         self.nccl.ncclAllGather(
             _buffer(input_tensor),
             _buffer(output_tensor),
@@ -338,7 +340,8 @@ class PyNcclCommunicator:
     def _rows(self, tensor: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
         """A tensor's rows, by the rank whose they are."""
         assert len(sizes) == self.world_size, f"there are {len(sizes)} sizes for {self.world_size} ranks"
-        assert tensor.shape[0] == sum(sizes), f"the sizes {list(sizes)} are not those of {tensor.shape[0]} rows"
+        fits = min(sizes) >= 0 and tensor.shape[0] == sum(sizes)
+        assert fits, f"the sizes {list(sizes)} are not those of {tensor.shape[0]} rows"
         return [tensor[last - size : last] for last, size in zip(itertools.accumulate(sizes), sizes, strict=True)]
 
     def _require(self, elements: int, wanted: int, what: str) -> None:
