@@ -20,7 +20,8 @@ import torch
 from torch.distributed import ReduceOp
 
 import sglang_host_nccl
-from reference.pynccl_ranks import MISSING, PATH_VARIABLE, WRAPPER, answers, ranks
+from reference.pynccl_itself import answers
+from reference.pynccl_ranks import MISSING, PATH_VARIABLE, WRAPPER, ranks
 from sglang_host_nccl import codes, library, unique_id
 
 # nccl.h of NCCL 2.32.3.
@@ -330,7 +331,7 @@ def nccl() -> Installed:
 def told(nccl: Installed) -> Iterator[dict[str, Any]]:
     """What NCCL answers in a process of its own, which its threads end with, and to which no GPU is shown."""
     with ranks() as pools:
-        report = pools.fresh.run("reference.pynccl_ranks:asked_of_nccl", {"path": str(nccl.library)}, size=1)
+        report = pools.fresh.run("reference.pynccl_itself:asked_of_nccl", {"path": str(nccl.library)}, size=1)
         assert not report.failures, report.text()
         yield report.values[0]
 

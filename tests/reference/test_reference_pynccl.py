@@ -49,7 +49,7 @@ def pool(pools: Pools) -> Pool:
 
 
 def run(pool: Pool, name: str, size: int = 2, seconds: float = 30.0, **given: Any) -> tuple[Any, ...]:
-    report = pool.run(f"reference.pynccl_ranks:{name}", given, size=size, seconds=seconds)
+    report = pool.run(f"reference.pynccl_{name}", given, size=size, seconds=seconds)
     assert not report.failures, report.text()
     return report.values
 
@@ -60,39 +60,39 @@ def run(pool: Pool, name: str, size: int = 2, seconds: float = 30.0, **given: An
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_every_method_gives_what_it_is_defined_to_give(pool: Pool, size: int, dtype: str) -> None:
-    run(pool, "reductions", size, dtype=dtype, rows=3)
-    run(pool, "movements", size, dtype=dtype, rows=3)
+    run(pool, "values:reductions", size, dtype=dtype, rows=3)
+    run(pool, "values:movements", size, dtype=dtype, rows=3)
 
 
 # Up to and beyond what the library moves in one step (64 KiB) and holds at once (1 MiB).
 @pytest.mark.parametrize("rows", [0, 1, 5_461, 5_462, 90_001])
 @pytest.mark.parametrize("size", [2, 3])
 def test_every_length(pool: Pool, size: int, rows: int) -> None:
-    run(pool, "reductions", size, dtype="float32", rows=rows, operations=["sum"])
-    run(pool, "movements", size, dtype="float32", rows=rows)
+    run(pool, "values:reductions", size, dtype="float32", rows=rows, operations=["sum"])
+    run(pool, "values:movements", size, dtype="float32", rows=rows)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (7,), (5, 1, 3)])
 def test_tensors_of_any_shape(pool: Pool, shape: tuple[int, ...]) -> None:
-    run(pool, "of_any_shape", 3, shape=list(shape))
+    run(pool, "values:of_any_shape", 3, shape=list(shape))
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_reductions_take_elements_in_any_order(pool: Pool, size: int) -> None:
-    run(pool, "in_any_order", size)
+    run(pool, "values:in_any_order", size)
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_operations_of_a_group_are_done_at_its_end(pool: Pool, size: int) -> None:
-    run(pool, "grouped", size)
+    run(pool, "values:grouped", size)
 
 
 def test_two_communicators_of_the_same_ranks(pool: Pool) -> None:
-    run(pool, "two_at_once", 3)
+    run(pool, "lives:two_at_once", 3)
 
 
 def test_memory_is_registered_and_forgotten(pool: Pool) -> None:
-    for rank, [kind, said] in enumerate(run(pool, "windows")):
+    for rank, [kind, said] in enumerate(run(pool, "lives:windows")):
         assert kind == "RuntimeError"
         assert f"ncclCommWindowDeregister on rank {rank} of 2" in said
 
@@ -101,7 +101,7 @@ def test_memory_is_registered_and_forgotten(pool: Pool) -> None:
 
 
 def test_while_disabled_nothing_is_done(pool: Pool) -> None:
-    run(pool, "disabled")
+    run(pool, "refusals:disabled")
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -132,7 +132,7 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_written(pool: Pool, 
         *(("all_to_all_single", [out, "all"], {}) for out in ("gap", "turned", "repeats", "three", "ints", "metas")),
         ("all_to_all_single", ["more", "more"], {}),
     ]
-    for found in run(pool, "refusals", size, calls=calls):
+    for found in run(pool, "refusals:refusals", size, calls=calls):
         taken = [(call, kind) for call, (kind, _) in zip(calls, found, strict=True) if kind != "AssertionError"]
         assert taken == []
         told = [said for _, said in found]
@@ -144,7 +144,7 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_written(pool: Pool, 
 def test_types_and_reductions_that_nccl_does_not_have_are_refused(pool: Pool) -> None:
     dtypes = ["bool", "uint16", "uint32", "uint64", "int16", "complex64", "float8_e4m3fn"]
     reductions = {f"{op}: {name}" for op in ("BAND", "BOR", "BXOR") for name in ("all_reduce", "reduce_scatter")}
-    for found in run(pool, "unknown_types", dtypes=dtypes):
+    for found in run(pool, "refusals:unknown_types", dtypes=dtypes):
         said = {name.removeprefix("RedOpType."): kind for name, (kind, _) in found.items()}
         assert set(said) == {f"{dtype}: {name}" for dtype in dtypes for name in METHODS} | reductions
         assert set(said.values()) == {"ValueError"}
@@ -152,7 +152,7 @@ def test_types_and_reductions_that_nccl_does_not_have_are_refused(pool: Pool) ->
 
 
 def test_errors_of_the_library_tell_rank_call_and_its_message(pool: Pool) -> None:
-    for rank, found in enumerate(run(pool, "library_errors", 3)):
+    for rank, found in enumerate(run(pool, "refusals:library_errors", 3)):
         assert {kind for kind, _ in found.values()} == {"RuntimeError"}
         refused = f"on rank {rank} of 3: invalid argument (run with NCCL_DEBUG=WARN for details)"
         assert found["broadcast"][1] == (
@@ -164,7 +164,7 @@ def test_errors_of_the_library_tell_rank_call_and_its_message(pool: Pool) -> Non
 
 
 def test_after_an_error_within_a_group_the_thread_is_in_no_group(pool: Pool) -> None:
-    for rank, found in enumerate(run(pool, "failing_group")):
+    for rank, found in enumerate(run(pool, "refusals:failing_group")):
         for (kind, said), (end, outside) in zip(found[::2], found[1::2], strict=True):
             assert (kind, end) == ("RuntimeError", "RuntimeError")
             assert f"on rank {rank} of 2" in said
@@ -173,7 +173,7 @@ def test_after_an_error_within_a_group_the_thread_is_in_no_group(pool: Pool) -> 
 
 
 def test_calls_that_do_not_match_are_told_on_every_rank(pool: Pool) -> None:
-    first, second = run(pool, "disagreeing")
+    first, second = run(pool, "refusals:disagreeing")
     assert "rank 0 calls ncclAllReduce of 4 float32, sum, but rank 1 calls ncclAllReduce of 5" in first[0][1]
     assert "rank 1 calls ncclAllReduce of 5 float32, sum, but rank 0 calls ncclAllReduce of 4" in second[0][1]
     for rank, ([kind, said], [still, _], error) in enumerate((first, second)):
@@ -182,7 +182,7 @@ def test_calls_that_do_not_match_are_told_on_every_rank(pool: Pool) -> None:
 
 
 def test_rank_that_ends_is_told_to_the_others(pool: Pool) -> None:
-    report = pool.run("reference.pynccl_ranks:deserted", size=2)
+    report = pool.run("reference.pynccl_refusals:deserted", size=2)
     assert report.ranks[1].failure is not None
     kind, said = report.ranks[0].value
     assert kind == "RuntimeError"
@@ -198,7 +198,7 @@ def test_rank_that_ends_is_told_to_the_others(pool: Pool) -> None:
     [("world", "cpu", "host"), ("world", "device cpu", None), ("stateless", "cpu", "host")],
 )
 def test_communicator_comes_to_life_disabled(pool: Pool, size: int, group: str, device: str, path: str | None) -> None:
-    for rank, found in enumerate(run(pool, "made", size, group=group, device=device, path=path)):
+    for rank, found in enumerate(run(pool, "lives:made", size, group=group, device=device, path=path)):
         assert found == {
             "rank": rank,
             "world_size": size,
@@ -212,28 +212,28 @@ def test_communicator_comes_to_life_disabled(pool: Pool, size: int, group: str, 
 
 @pytest.mark.parametrize("device", [0, "cpu:0"])
 def test_device_of_the_host_by_its_number(pool: Pool, device: int | str) -> None:
-    run(pool, "made", device=device)
+    run(pool, "lives:made", device=device)
 
 
 def test_where_one_ranks_hook_fails_in_its_own_way_no_rank_is_available(pool: Pool) -> None:
-    for available, why in run(pool, "broken_hook", seconds=5):
+    for available, why in run(pool, "lives:broken_hook", seconds=5):
         assert not available
         assert "the vendor's own error" in why
 
 
 def test_want_of_an_id_ends_on_all_ranks(pool: Pool) -> None:
-    for kind, said in run(pool, "without_an_id", seconds=2):
+    for kind, said in run(pool, "lives:without_an_id", seconds=2):
         assert kind == "RuntimeError"
         assert "no network" in said
 
 
 def test_ranks_of_a_part_have_numbers_of_their_own(pool: Pool) -> None:
-    assert run(pool, "in_parts", 4) == ([], [0, 3], [1, 3], [2, 3])
+    assert run(pool, "lives:in_parts", 4) == ([], [0, 3], [1, 3], [2, 3])
 
 
 @pytest.mark.parametrize(("who", "group"), [([0], "world"), ([2], "world"), ([0, 1, 2], "world"), ([1], "stateless")])
 def test_where_one_rank_has_no_library_no_rank_is_available(pool: Pool, who: list[int], group: str) -> None:
-    for found in run(pool, "lacking", 3, who=who, group=group):
+    for found in run(pool, "lives:lacking", 3, who=who, group=group):
         assert (found["available"], found["disabled"]) == (False, True)
         assert found["why"].startswith(f"rank {who[0]}: {MISSING}")
         assert found["seconds"] < 5
@@ -244,20 +244,20 @@ def test_where_one_rank_has_no_library_no_rank_is_available(pool: Pool, who: lis
 
 
 def test_on_the_cpu_there_is_no_library_unasked(pool: Pool) -> None:
-    for available, disabled, why in run(pool, "unasked"):
+    for available, disabled, why in run(pool, "lives:unasked"):
         assert (available, disabled) == (False, True)
         assert "rank 0: the device in use has no library" in why
         assert "SGLANG_NCCL_SO_PATH" in why
 
 
 def test_group_of_nccl_is_refused(pool: Pool) -> None:
-    for kind, said in run(pool, "on_a_group_of_nccl"):
+    for kind, said in run(pool, "lives:on_a_group_of_nccl"):
         assert kind == "AssertionError"
         assert "cannot meet over a group of NCCL" in said
 
 
 def test_join_that_fails_on_one_rank_ends_on_all(pool: Pool) -> None:
-    found = run(pool, "joining_wrongly", 3)
+    found = run(pool, "lives:joining_wrongly", 3)
     for rank, ([kind, said], seconds) in enumerate(found):
         assert kind == "RuntimeError"
         assert f"NCCL error in ncclCommInitRank on rank {rank} of 3" in said
@@ -278,23 +278,23 @@ def test_join_that_fails_on_one_rank_ends_on_all(pool: Pool) -> None:
 )
 def test_configuration_is_made_where_something_is_wished_for(pool: Pool, given: Any, fields: dict[str, int]) -> None:
     always = {"size": 96, "magic": 0xCAFEBEEF, "blocking": -(2**31)}
-    for found in run(pool, "configured", **given):
+    for found in run(pool, "lives:configured", **given):
         assert found == (always | fields if fields else {})
 
 
 def test_communicator_that_was_given_back_is_off(pool: Pool) -> None:
-    for kind, said in run(pool, "destroyed"):
+    for kind, said in run(pool, "lives:destroyed"):
         assert kind == "RuntimeError"
         assert said.endswith("it was destroyed")
 
 
 def test_communicators_come_and_go_without_a_trace(pool: Pool) -> None:
-    assert run(pool, "come_and_go", times=10) == ([0, 0, 0], [0, 0, 0])
+    assert run(pool, "lives:come_and_go", times=10) == ([0, 0, 0], [0, 0, 0])
 
 
 @pytest.mark.parametrize(("release", "exchanges"), [("0.5.11", False)])
 def test_communicator_of_an_early_release(pools: Pools, tmp_path: Path, release: str, exchanges: bool) -> None:
-    for found in run(pools.fresh, "of_an_early_release", folder=str(tmp_path), release=release):
+    for found in run(pools.fresh, "lives:of_an_early_release", folder=str(tmp_path), release=release):
         assert found == {"gathered": [0, 1], "disabled": True, "exchanges": exchanges}
 
 
@@ -303,7 +303,7 @@ def test_communicator_of_an_early_release(pools: Pools, tmp_path: Path, release:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_group_has_the_library_that_the_environment_names(pool: Pool, size: int) -> None:
-    for found in run(pool, "coordinated", size):
+    for found in run(pool, "groups:coordinated", size):
         assert (found["available"], found["disabled"], found["group"]) == (True, True, True)
         assert found["device"] == "cpu"
         name, by, path, version = found["library"]
@@ -326,12 +326,12 @@ def test_group_has_the_library_that_the_environment_names(pool: Pool, size: int)
 def test_uneven_collectives_are_the_same_with_and_without(
     pool: Pool, dtype: str, sizes: list[int], even: bool, calls: list[str]
 ) -> None:
-    assert run(pool, "uneven", 3, dtype=dtype, sizes=sizes, even=even) == (calls,) * 3
+    assert run(pool, "groups:uneven", 3, dtype=dtype, sizes=sizes, even=even) == (calls,) * 3
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_group_uses_it_while_a_graph_is_captured(pool: Pool, size: int) -> None:
-    for found in run(pool, "captured", size):
+    for found in run(pool, "groups:captured", size):
         assert (found["enabled"], found["after"], found["after an error"]) == (True, True, True)
         assert found["called"] == {
             "gather": ["ncclAllGather"],
@@ -344,7 +344,7 @@ def test_group_uses_it_while_a_graph_is_captured(pool: Pool, size: int) -> None:
 
 
 def test_rows_with_gaps_between_them_are_refused_and_leave_no_group_open(pool: Pool) -> None:
-    for [kind, said], [end, outside] in run(pool, "refused_in_a_group"):
+    for [kind, said], [end, outside] in run(pool, "groups:refused_in_a_group"):
         assert (kind, end) == ("AssertionError", "RuntimeError")
         assert "make it contiguous" in said
         assert "not in a group call" in outside
@@ -353,7 +353,7 @@ def test_rows_with_gaps_between_them_are_refused_and_leave_no_group_open(pool: P
 @pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
 @pytest.mark.parametrize("library", [True, False])
 def test_group_gives_it_back_and_does_without_it(pools: Pools, tmp_path: Path, release: str, library: bool) -> None:
-    for found in run(pools.fresh, "of_a_group", folder=str(tmp_path), release=release, library=library):
+    for found in run(pools.fresh, "groups:of_a_group", folder=str(tmp_path), release=release, library=library):
         assert (found["available"], found["enabled"], found["held"] > 0) == (library,) * 3
         assert found["results"] == [[1, 1], [1], [[2, 2]], [2, 2]]
         assert (found["left"], found["after"]) == (0, False)
@@ -369,20 +369,20 @@ def test_group_gives_it_back_and_does_without_it(pools: Pools, tmp_path: Path, r
     ],
 )
 def test_group_moves_by_it_what_its_release_does(pools: Pools, tmp_path: Path, release: str, calls: list[str]) -> None:
-    first, second = run(pools.fresh, "moved_in", folder=str(tmp_path), release=release)
+    first, second = run(pools.fresh, "groups:moved_in", folder=str(tmp_path), release=release)
     assert first == [[1, 1], [0, 10], calls]
     assert second == [[1, 1], [1, 11], calls]
 
 
 def test_group_and_its_duplicate_for_prefill_have_it_enabled(pools: Pools, tmp_path: Path) -> None:
-    assert run(pools.fresh, "duplicated", folder=str(tmp_path)) == ([False, False],) * 2
+    assert run(pools.fresh, "groups:duplicated", folder=str(tmp_path)) == ([False, False],) * 2
 
 
 # On an accelerator, which is simulated.
 
 
 def test_work_goes_to_the_stream_that_is_current_and_into_graphs(pools: Pools, tmp_path: Path) -> None:
-    for rank, found in enumerate(run(pools.fresh, "simulated", folder=str(tmp_path))):
+    for rank, found in enumerate(run(pools.fresh, "groups:simulated", folder=str(tmp_path))):
         assert found["device"] == f"sim:{rank}"
         assert found["results"] == [[3, 3], [6, 6], [0, 1], [3, 3, 3]]
         assert found["streams"] == [True, False, False, True, False]
