@@ -57,6 +57,20 @@ def test_all_reduce_out_of_place_gives_a_new_tensor(member: Member) -> None:
             calls.demanded(verdict, "outplace_all_reduce", found, calls.seat(member), parts)
 
 
+@requirement("NCCL-015")
+@on_ranks(2, 4)
+def test_each_result_out_of_place_is_a_tensor_of_its_own(member: Member) -> None:
+    made = []
+    with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
+        for salt in range(3):
+            parts = Parts("sum", "float32", member.size, (5, 3), salt)
+            call = f"{communicators.OWNER}.outplace_all_reduce of {parts.words()}"
+            own = tensors.made(parts.of(member.number), parts.dtype, member.device)
+            made.append((parts, call, attempt(call, found.outplace_all_reduce, own)))
+        for parts, call, got in made:
+            verdict.reduced(got, parts, f"{call}, after all {len(made)} in a row")
+
+
 @requirement("NCCL-016")
 @on_ranks(2, 4)
 def test_all_gather_joins_by_rank(member: Member) -> None:
@@ -308,6 +322,9 @@ def test_two_communicators_take_turns(member: Member) -> None:
             parts = calls.suited(name, "float32", at.size, (3 + number,), number)
             pause()
             with communicators.enabled(found):
+                for each, call in ((first, "the first group's"), (second, "the second group's")):
+                    within = f"{communicators.OWNER}.disabled of {call} communicator, one of the two being enabled"
+                    expect.equal(each.disabled, each is not found, call=within)
                 calls.demanded(verdict, name, found, at, parts, number % at.size)
 
 

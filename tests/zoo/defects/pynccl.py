@@ -13,7 +13,15 @@ _MODULE = "sglang.srt.distributed.parallel_state."
 _GROUP = f"{_MODULE}GroupCoordinator."
 
 
-def _hook(name: str, requirement: str, method: str, given: str, *lines: str, also: tuple[str, ...] = ()) -> Defect:
+def _hook(
+    name: str,
+    requirement: str,
+    method: str,
+    given: str,
+    *lines: str,
+    also: tuple[str, ...] = (),
+    world_size: str = "2",
+) -> Defect:
     """A hook around a method of the communicator (or whatever a dotted path names), of these lines."""
     target = f'f"{{COMMUNICATOR}}.{method}"' if "." not in method else repr(method)
     body = "".join(f"    {line}\n" for line in lines)
@@ -21,7 +29,7 @@ def _hook(name: str, requirement: str, method: str, given: str, *lines: str, als
         Edit("hooks.py", _REGISTERED, f"{_REGISTERED}    HookRegistry.register({target}, wrong, HookType.AROUND)\n"),
         Edit("hooks.py", "", f"\n\nkept = {{}}\n\n\ndef wrong(original, {given}):\n    import torch\n\n{body}"),
     )
-    return Defect(name, requirement, edits, of="sim", also=also, deadline=_DEADLINE)
+    return Defect(name, requirement, edits, of="sim", also=also, deadline=_DEADLINE, world_size=world_size)
 
 
 def _at_registration(name: str, requirement: str, *lines: str) -> Defect:
@@ -418,6 +426,63 @@ _COLLECTIVES = (
         "if len(turns) > 3 and len(set(turns[-2:])) == 2 and turns[-3] == turns[-1]:",
         "    return None",
         "return original(self, tensor, *args, **kwargs)",
+    ),
+    _hook(
+        "pynccl-gives-one-tensor-again-and-again",
+        "NCCL-015",
+        "outplace_all_reduce",
+        "self, tensor, out=None, *args, **kwargs",
+        "if self.disabled or out is not None:",
+        "    return original(self, tensor, out, *args, **kwargs)",
+        "room = kept.setdefault((tensor.shape, tensor.stride(), tensor.dtype), torch.empty_like(tensor))",
+        "return original(self, tensor, room, *args, **kwargs)",
+    ),
+    _hook(
+        "pynccl-keeps-the-first-sizes-of-each-gathered-shape",
+        "NCCL-017",
+        "all_gather",
+        _BOTH,
+        "if kwargs.get('sizes'):",
+        "    kwargs['sizes'] = kept.setdefault((output.shape, input.shape), kwargs['sizes'])",
+        "return original(self, output, input, *args, **kwargs)",
+        world_size="4",
+    ),
+    _hook(
+        "pynccl-keeps-the-first-sizes-of-each-scattered-shape",
+        "NCCL-019",
+        "reduce_scatter",
+        _BOTH,
+        "if kwargs.get('sizes'):",
+        "    kwargs['sizes'] = kept.setdefault((output.shape, input.shape), kwargs['sizes'])",
+        "return original(self, output, input, *args, **kwargs)",
+        world_size="4",
+    ),
+    _hook(
+        "pynccl-keeps-the-root-of-each-shape",
+        "NCCL-020",
+        "broadcast",
+        "self, tensor, src",
+        "return original(self, tensor, kept.setdefault((tensor.shape, tensor.dtype), src))",
+    ),
+    _hook(
+        "pynccl-enables-all-at-once",
+        "NCCL-033",
+        "change_state",
+        "self, enable=None",
+        "import contextlib",
+        "import gc",
+        "@contextlib.contextmanager",
+        "def scope():",
+        "    others = [each for each in gc.get_objects() if type(each) is type(self)]",
+        "    before = [each.disabled for each in others]",
+        "    for each in others:",
+        "        each.disabled = not (each.available if enable is None else enable)",
+        "    try:",
+        "        yield",
+        "    finally:",
+        "        for each, disabled in zip(others, before):",
+        "            each.disabled = disabled",
+        "return scope()",
     ),
 )
 

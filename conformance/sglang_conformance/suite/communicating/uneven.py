@@ -41,9 +41,14 @@ class Rows:
 
 
 def one_without(size: int) -> Iterator[Rows]:
-    """Each rank in turn has no rows; and once all but one have none."""
-    for number in range(size):
-        yield Rows("float32", [0 if rank == number else 1 + rank for rank in range(size)], 2, number)
+    """Each rank in turn has no rows; and once all but one have none.
+
+    The turns go round both ways: on more than two ranks what remembers sizes by a rank's own rows and those of all is
+    wrong there.
+    """
+    for way in (1, -1):
+        for number in range(size):
+            yield Rows("float32", [way * (rank - number) % size for rank in range(size)], 2, number)
     yield Rows("bfloat16", [0] * (size - 1) + [3], 1, 9)
 
 
