@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_conformance.oracles import collectives as oracle
-from sglang_conformance.suite.collecting import drawn, rings, tensors
+from sglang_conformance.suite.collecting import drawn, rings, tensors, uneven
 from sglang_conformance.suite.collecting.judging import REFUSED, Verdict, tried
 from sglang_conformance.suite.collecting.parts import MOVE, Parts, each_type, repeated
 from sglang_conformance.suite.expect import Declined, Violation
@@ -261,3 +261,23 @@ def test_extremes_differ_from_position_to_position(operation: str, dtype: str) -
     parts = [oracle.part(operation, dtype, rank, 4, 64) for rank in range(4)]
     found = oracle.reduced(operation, parts)
     assert len({float(number) for number in found}) > 5
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_each_rank_is_once_without_rows_and_meets_the_same_shapes_otherwise_shared(size: int) -> None:
+    seen = [tuple(rows.sizes) for rows in uneven.one_without(size)]
+    assert all(any(sizes[rank] == 0 for sizes in seen) for rank in range(size))
+    assert any(sum(map(bool, sizes)) == 1 for sizes in seen)
+    assert size == 2 or all(_alike_to_each(rank, seen) for rank in range(size))
+    whole = uneven.Rows("float32", [2, 0, 3], 1, 0)
+    assert [whole.mine(rank) for rank in range(3)] == [slice(0, 2), slice(2, 2), slice(2, 5)]
+
+
+def _alike_to_each(rank: int, seen: list[tuple[int, ...]]) -> bool:
+    """Whether a rank has as many rows of as many once more, and others have not."""
+    return any(one != other and (one[rank], sum(one)) == (other[rank], sum(other)) for one in seen for other in seen)
+
+
+def test_sizes_are_dealt_again_from_the_start() -> None:
+    assert list(uneven.dealt("float32", [1, 0, 2], 3, 0, 2).sizes) == [1, 0]
+    assert list(uneven.dealt("float32", [1, 0, 2], 3, 0, 5).sizes) == [1, 0, 2, 1, 0]

@@ -11,7 +11,7 @@ import pytest
 
 from sglang_conformance.contract import tables
 from sglang_conformance.suite import expect
-from sglang_conformance.suite.communicating import spies, states, uneven
+from sglang_conformance.suite.communicating import spies, states
 
 
 class Library:
@@ -95,12 +95,3 @@ def test_a_method_that_cannot_take_a_call_is_told_with_the_call() -> None:
     assert caught.value.finding["call"] == "pynccl_comm.all_gather(output, input, sizes=…)"
     with pytest.raises(expect.Violation, match="expected a method; saw none"):
         states.require_fit(Short(), "broadcast", calls["broadcast"])
-
-
-@pytest.mark.parametrize("size", [2, 3, 4])
-def test_each_rank_is_once_without_rows(size: int) -> None:
-    seen = [tuple(rows.sizes) for rows in uneven.one_without(size)]
-    assert all(any(sizes[rank] == 0 for sizes in seen) for rank in range(size))
-    assert any(sum(map(bool, sizes)) == 1 for sizes in seen)
-    whole = uneven.Rows("float32", [2, 0, 3], 1, 0)
-    assert [whole.mine(rank) for rank in range(3)] == [slice(0, 2), slice(2, 2), slice(2, 5)]

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .collecting import drawn, tensors
-from .collecting.judging import REFUSED, Verdict, attempt, offered, served
-from .collecting.parts import MOVE, each_type, moved, summed
+from .collecting import drawn, tensors, uneven
+from .collecting.judging import REFUSED, Verdict, attempt, served
+from .collecting.parts import MOVE, each_type
 from .declare import on_ranks, requirement
 from .member import Member
-
-_sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
-"""How many rows each rank has: the first so many of these, and again from the start for a larger group."""
 
 
 @requirement("COL-015")
@@ -109,48 +105,40 @@ def test_reduce_scatter_parts_along_each_dimension(member: Member) -> None:
 
 @requirement("COL-023")
 @on_ranks(2, 4)
-@given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
+@given(dtype=drawn.floats, columns=st.integers(1, 4), sizes=uneven.sizes, salt=drawn.salts)
 def test_uneven_all_gather_is_right_or_refused(
-    member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
+    member: Member, dtype: str, columns: int, sizes: list[int], salt: int
 ) -> None:
-    import numpy as np
-
-    sizes = [drawn_sizes[rank % len(drawn_sizes)] for rank in range(member.size)]
-    parts = moved(member, dtype, (1, width), salt)
-    rows = [parts.of(rank, (size, width)) for rank, size in enumerate(sizes)]
-    call = f"GroupCoordinator.all_gatherv of {dtype} [{sizes[member.number]}, {width}], sizes={sizes}"
-    tensor = tensors.made(rows[member.number], dtype, member.device)
-    got = offered(member, member.coordinator.all_gatherv, tensor, sizes=sizes)
-    if got is REFUSED:
-        return
-    got = got[0] if isinstance(got, (list, tuple)) and len(got) == 1 else got  # a list in SGLang, also of one
     with Verdict() as verdict:
-        verdict.holds(got, np.concatenate(rows), dtype, call)
+        rows = uneven.dealt(dtype, sizes, columns, salt, member.size)
+        uneven.gathered_by_group(member, verdict, rows, refusable=True)
+
+
+@requirement("COL-023")
+@on_ranks(2, 4)
+def test_uneven_all_gather_where_a_rank_has_no_rows(member: Member) -> None:
+    with Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.gathered_by_group(member, verdict, rows, refusable=True)
 
 
 @requirement("COL-024")
 @on_ranks(2, 4)
-@given(dtype=drawn.floats, width=st.integers(1, 4), drawn_sizes=_sizes, salt=drawn.salts)
+@given(dtype=drawn.floats, columns=st.integers(1, 4), sizes=uneven.sizes, salt=drawn.salts)
 def test_uneven_reduce_scatter_is_right_or_refused(
-    member: Member, dtype: str, width: int, drawn_sizes: list[int], salt: int
+    member: Member, dtype: str, columns: int, sizes: list[int], salt: int
 ) -> None:
-    from ..oracles import collectives as oracle
-
-    sizes = [drawn_sizes[rank % len(drawn_sizes)] for rank in range(member.size)]
-    whole = summed(member, dtype, (sum(sizes), width), salt)
-    call = f"GroupCoordinator.reduce_scatterv of {whole.words()}, sizes={sizes}"
-    tensor = tensors.made(whole.of(member.number), dtype, member.device)
-    got = offered(member, member.coordinator.reduce_scatterv, tensor, sizes=sizes)
-    if got is REFUSED:
-        return
-
-    def mine(numbers: Any) -> Any:
-        return oracle.split(numbers, sizes)[member.number]
-
     with Verdict() as verdict:
-        verdict.holds(
-            got, mine(whole.reduced()), dtype, call, sources=lambda: [mine(p) for p in whole.all()], operation="sum"
-        )
+        rows = uneven.dealt(dtype, sizes, columns, salt, member.size)
+        uneven.scattered_by_group(member, verdict, rows, refusable=True)
+
+
+@requirement("COL-024")
+@on_ranks(2, 4)
+def test_uneven_reduce_scatter_where_a_rank_has_no_rows(member: Member) -> None:
+    with Verdict() as verdict:
+        for rows in uneven.one_without(member.size):
+            uneven.scattered_by_group(member, verdict, rows, refusable=True)
 
 
 @requirement("COL-025")

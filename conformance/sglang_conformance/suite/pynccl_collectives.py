@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from . import expect
-from .collecting import apart, drawn, tensors
+from .collecting import apart, drawn, tensors, uneven
 from .collecting.judging import Verdict, attempt, offered
 from .collecting.parts import MOVE, Parts, each_type, moved, repeated, rooted
-from .communicating import calls, communicators, uneven
+from .communicating import calls, communicators
 from .declare import on_ranks, requirement
 from .grouping import beside
 from .member import Member
 
 _types = st.sampled_from(calls.TYPES)
-_sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
 _REDUCTIONS = ("product", "min", "max", "avg")
 _NO_LAYOUT = "SGLang's own methods hand on addresses and counts, whatever the layout"
 _LARGE, _COPIES = 16_913, 31  # so many of two bytes each are just above 1 MiB, and no round number
@@ -79,10 +78,10 @@ def test_all_gather_joins_by_rank(member: Member) -> None:
 
 @requirement("NCCL-017")
 @on_ranks(2, 4)
-@given(dtype=_types, sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
+@given(dtype=_types, sizes=uneven.sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_all_gather_of_uneven_rows(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
-        uneven.gathered(member, verdict, found, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+        calls.gathered_unevenly(member, verdict, found, uneven.dealt(dtype, sizes, columns, salt, member.size))
 
 
 @requirement("NCCL-017")
@@ -90,7 +89,7 @@ def test_all_gather_of_uneven_rows(member: Member, dtype: str, sizes: list[int],
 def test_all_gather_where_a_rank_has_no_rows(member: Member) -> None:
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
         for rows in uneven.one_without(member.size):
-            uneven.gathered(member, verdict, found, rows)
+            calls.gathered_unevenly(member, verdict, found, rows)
 
 
 @requirement("NCCL-018")
@@ -101,10 +100,10 @@ def test_reduce_scatter_gives_each_rank_its_part(member: Member) -> None:
 
 @requirement("NCCL-019")
 @on_ranks(2, 4)
-@given(dtype=_types, sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
+@given(dtype=_types, sizes=uneven.sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_reduce_scatter_of_uneven_rows(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
-        uneven.scattered(member, verdict, found, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+        calls.scattered_unevenly(member, verdict, found, uneven.dealt(dtype, sizes, columns, salt, member.size))
 
 
 @requirement("NCCL-019")
@@ -112,7 +111,7 @@ def test_reduce_scatter_of_uneven_rows(member: Member, dtype: str, sizes: list[i
 def test_reduce_scatter_where_a_rank_has_no_rows(member: Member) -> None:
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
         for rows in uneven.one_without(member.size):
-            uneven.scattered(member, verdict, found, rows)
+            calls.scattered_unevenly(member, verdict, found, rows)
 
 
 @requirement("NCCL-020")

@@ -14,23 +14,21 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
-from .collecting import drawn, tensors
+from .collecting import drawn, tensors, uneven
 from .collecting.judging import Verdict, attempt
 from .collecting.parts import MOVE, Parts, each_type
-from .communicating import calls, communicators, graphs, spies, states, uneven
+from .communicating import calls, communicators, graphs, spies, states
 from .declare import on_ranks, requirement
 from .member import Member
-
-_sizes = st.lists(st.integers(0, 5), min_size=8, max_size=8)
 
 
 @requirement("NCCL-035")
 @on_ranks(2, 4)
-@given(dtype=st.sampled_from(calls.TYPES), sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
+@given(dtype=st.sampled_from(calls.TYPES), sizes=uneven.sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_all_gatherv_is_served(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
     communicators.group_s(member)
     with Verdict() as verdict:
-        uneven.gathered_by_group(member, verdict, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+        uneven.gathered_by_group(member, verdict, uneven.dealt(dtype, sizes, columns, salt, member.size))
 
 
 @requirement("NCCL-035")
@@ -44,11 +42,11 @@ def test_all_gatherv_where_a_rank_has_no_rows(member: Member) -> None:
 
 @requirement("NCCL-036")
 @on_ranks(2, 4)
-@given(dtype=st.sampled_from(calls.TYPES), sizes=_sizes, columns=st.integers(1, 3), salt=drawn.salts)
+@given(dtype=st.sampled_from(calls.TYPES), sizes=uneven.sizes, columns=st.integers(1, 3), salt=drawn.salts)
 def test_reduce_scatterv_is_served(member: Member, dtype: str, sizes: list[int], columns: int, salt: int) -> None:
     communicators.group_s(member)
     with Verdict() as verdict:
-        uneven.scattered_by_group(member, verdict, uneven.Rows(dtype, sizes[: member.size], columns, salt))
+        uneven.scattered_by_group(member, verdict, uneven.dealt(dtype, sizes, columns, salt, member.size))
 
 
 @requirement("NCCL-036")

@@ -15,6 +15,7 @@ from ..collecting.distributed import operation
 from ..collecting.judging import Verdict, attempt
 from ..collecting.parts import MOVE, Parts
 from ..collecting.prepared import Prepared, Seat, Table, moved, shape_of
+from ..collecting.uneven import Rows, is_part
 from .communicators import OWNER
 
 if TYPE_CHECKING:
@@ -62,6 +63,32 @@ def demanded(verdict: Verdict, name: str, communicator: Any, at: Seat, parts: Pa
     attempt(found.call, found.begin, False)
     found.judge(verdict)
     return found
+
+
+def gathered_unevenly(member: Member, verdict: Verdict, communicator: Any, rows: Rows) -> None:
+    """Gather by the communicator, and judge the result, what lies around it, and that the input stays."""
+    import numpy as np
+
+    parts, sizes = rows.parts(member), list(rows.sizes)
+    call = f"{OWNER}.all_gather of {rows.dtype} with sizes={sizes}"
+    own = tensors.laid(parts[member.number], rows.dtype, member.device, tensors.OFFSET)
+    room = tensors.room((sum(sizes), rows.columns), rows.dtype, member.device)
+    attempt(call, communicator.all_gather, room.tensor, own.tensor, sizes=sizes)
+    verdict.holds(room.tensor, np.concatenate(parts), rows.dtype, call)
+    verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
+    verdict.holds(own.tensor, parts[member.number], rows.dtype, f"{call}: its input afterwards")
+
+
+def scattered_unevenly(member: Member, verdict: Verdict, communicator: Any, rows: Rows) -> None:
+    """Reduce and scatter by the communicator, and judge in the same way."""
+    whole, sizes, mine = rows.whole(member), list(rows.sizes), rows.mine(member.number)
+    call = f"{OWNER}.reduce_scatter of {whole.words()} with sizes={sizes}"
+    own = tensors.laid(whole.of(member.number), rows.dtype, member.device, tensors.OFFSET)
+    room = tensors.room((sizes[member.number], rows.columns), rows.dtype, member.device)
+    attempt(call, communicator.reduce_scatter, room.tensor, own.tensor, sizes=sizes)
+    is_part(verdict, room.tensor, whole, mine, call)
+    verdict.equal(room.disturbed(), 0, call=f"{call}: changed elements around it")
+    verdict.holds(own.tensor, whole.of(member.number), rows.dtype, f"{call}: its input afterwards")
 
 
 def _beginning(function: Callable[..., Any], *given: Any, **options: Any) -> Callable[[bool], list[Any]]:
