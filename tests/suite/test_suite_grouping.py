@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_conformance.oracles import layouts as oracle
 from sglang_conformance.suite.expect import Violation
-from sglang_conformance.suite.grouping import beside, numbers, sizes
+from sglang_conformance.suite.grouping import beside, holdings, numbers, sizes
 from sglang_reference import _layouts as reference
 
 
@@ -128,3 +129,19 @@ def test_what_was_not_written_is_told() -> None:
     with pytest.raises(Violation) as caught:
         numbers.judge(seen, [1, 3])
     assert "rank 1's, unwritten" in caught.value.finding["seen"]
+
+
+def test_memory_that_is_kept_out_of_what_was_free_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holdings, "_counts", dict)
+    once = [bytes(100_000) for _ in range(100)]  # below what the C library maps apart
+    last = bytes(100_000)
+    del once
+    kept: list[list[bytes]] = []
+
+    def keep(_: int) -> None:
+        kept.append([bytes(100_000) for _ in range(10)])
+
+    assert list(holdings.grown(keep, 4, 512 << 10, torch.device("cpu"), None)) == ["memory of the process"]
+    assert holdings.grown(lambda _: None, 4, 512 << 10, torch.device("cpu"), None) == {}
+    assert len(kept) == 4
+    assert last
