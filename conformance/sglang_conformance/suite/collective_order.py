@@ -227,6 +227,25 @@ def test_changing_collectives_leave_nothing_behind(member: Member) -> None:
             judge()
 
 
+@requirement("COL-068")
+@on_ranks(2, 4)
+def test_the_same_memory_in_other_lengths_and_types(member: Member) -> None:
+    group, memory = member.coordinator, tensors.memory(member.device)
+    with Verdict() as verdict:
+        for number, (dtype, count) in enumerate(drawn.IN_TURN):
+            sums, parts = summed(member, dtype, (count,), number), moved(member, dtype, (count,), number)
+            call = f"GroupCoordinator.{{}} of {parts.words()} where others were before"
+            own = tensors.again(memory, sums.of(member.number), dtype)
+            verdict.reduced(attempt(call.format("all_reduce"), group.all_reduce, own), sums, call.format("all_reduce"))
+            own = tensors.again(memory, parts.of(member.number), dtype)
+            gathered = attempt(call.format("all_gather"), group.all_gather, own, dim=0)
+            verdict.gathered(gathered, parts, call.format("all_gather"))
+            root = number % member.size
+            verdict.moved(
+                attempt(call.format("broadcast"), group.broadcast, own, src=root), parts, root, call.format("broadcast")
+            )
+
+
 @requirement("COL-069")
 @on_ranks(2, 4)
 def test_results_are_kept_when_the_next_come(member: Member) -> None:

@@ -307,6 +307,25 @@ def test_many_in_a_row_are_each_right(member: Member) -> None:
             each.judge(verdict)
 
 
+@requirement("NCCL-032")
+@on_ranks(2, 4)
+def test_the_same_memory_in_other_lengths_and_types(member: Member) -> None:
+    memory, whole = (tensors.memory(member.device) for _ in range(2))
+    with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
+        for number, (dtype, count) in enumerate(drawn.IN_TURN):
+            sums, parts = (Parts(operation, dtype, member.size, (count,), number) for operation in ("sum", MOVE))
+            call = f"{communicators.OWNER}.{{}} of {parts.words()} where others were before"
+            own = tensors.again(memory, sums.of(member.number), dtype)
+            attempt(call.format("all_reduce"), found.all_reduce, own)
+            verdict.reduced(own, sums, call.format("all_reduce"))
+            own = tensors.again(memory, parts.of(member.number), dtype)
+            room = tensors.again(whole, parts.for_each().of(member.number), dtype)
+            attempt(call.format("all_gather"), found.all_gather, room, own)
+            verdict.gathered(room, parts, call.format("all_gather"))
+            attempt(call.format("broadcast"), found.broadcast, own, src=number % member.size)
+            verdict.moved(own, parts, number % member.size, call.format("broadcast"))
+
+
 @requirement("NCCL-033")
 @on_ranks(2, 4, watched=False)
 def test_two_communicators_take_turns(member: Member) -> None:

@@ -476,6 +476,15 @@ _OF_THE_COORDINATOR = (
         "return original(group, before.clone())",
     ),
     _hook(
+        "all-reduce-keeps-the-first-length-of-each-address",
+        "COL-068",
+        "all_reduce",
+        "group, tensor",
+        "length = kept.setdefault(tensor.data_ptr(), tensor.numel())",
+        "original(group, tensor.reshape(-1)[:length])",
+        "return tensor",
+    ),
+    _hook(
         "all-gather-keeps-the-first-number-of-rows",
         "COL-068",
         "all_gather",

@@ -28,6 +28,20 @@ def made(numbers: Array, dtype: str, device: Any) -> Any:
     return torch.from_numpy(numbers.copy()).to(getattr(torch, dtype)).to(device)
 
 
+def memory(device: Any) -> Any:
+    """Some memory, for :func:`again`: 4 KiB, as bytes."""
+    import torch
+
+    return torch.zeros(4 << 10, dtype=torch.uint8, device=device)
+
+
+def again(memory: Any, given: Array, dtype: str) -> Any:
+    """A tensor of these numbers in the first bytes of some :func:`memory`, in place of what lay there."""
+    numbers = made(given, dtype, memory.device)
+    tensor = memory[: numbers.numel() * numbers.element_size()].view(numbers.dtype).view(numbers.shape)
+    return tensor.copy_(numbers)
+
+
 def poisoned(shape: Sequence[int], dtype: str, device: Any) -> Any:
     """A tensor for results, full of what no result has: NaN, the least integer, or 255 of bytes."""
     import torch
