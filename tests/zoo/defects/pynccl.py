@@ -423,14 +423,6 @@ _COLLECTIVES = (
         "return original(self, tensor.reshape(-1)[:length], *args, **kwargs)",
     ),
     _hook(
-        "pynccl-keeps-the-type-of-each-address",
-        "NCCL-032",
-        "all_reduce",
-        _TENSOR,
-        "dtype = kept.setdefault(tensor.data_ptr(), tensor.dtype)",
-        "return original(self, tensor.reshape(-1).view(dtype), *args, **kwargs)",
-    ),
-    _hook(
         "pynccl-forgets-one-where-two-take-turns",
         "NCCL-033",
         "all_reduce",
