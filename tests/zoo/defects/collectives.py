@@ -480,8 +480,8 @@ _OF_THE_COORDINATOR = (
         "COL-068",
         "all_reduce",
         "group, tensor",
-        "length = kept.setdefault(tensor.data_ptr(), tensor.numel())",
-        "original(group, tensor.reshape(-1)[:length])",
+        "first = kept.setdefault(tensor.data_ptr(), tensor)",
+        "original(group, tensor.reshape(-1)[: first.numel()])",
         "return tensor",
     ),
     _hook(

@@ -419,8 +419,8 @@ _COLLECTIVES = (
         "NCCL-032",
         "all_reduce",
         _TENSOR,
-        "length = kept.setdefault(tensor.data_ptr(), tensor.numel())",
-        "return original(self, tensor.reshape(-1)[:length], *args, **kwargs)",
+        "first = kept.setdefault(tensor.data_ptr(), tensor)",
+        "return original(self, tensor.reshape(-1)[: first.numel()], *args, **kwargs)",
     ),
     _hook(
         "pynccl-forgets-one-where-two-take-turns",
