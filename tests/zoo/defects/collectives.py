@@ -314,6 +314,28 @@ _OF_THE_COORDINATOR = (
         "return original(group, tensor.as_strided(tensor.shape, memory), *args, **kwargs)",
     ),
     _hook(
+        "uneven-all-gather-gives-one-of-several",
+        "COL-023",
+        "all_gatherv",
+        "group, *args, **kwargs",
+        "return original(group, *args, **kwargs)[:1]",
+    ),
+    _hook(
+        "uneven-all-gather-gives-the-last-tensor-first",
+        "COL-023",
+        "all_gatherv",
+        "group, *args, **kwargs",
+        "return original(group, *args, **kwargs)[::-1]",
+    ),
+    _hook(
+        "uneven-all-gather-gives-nothing",
+        "COL-023",
+        "all_gatherv",
+        "group, *args, **kwargs",
+        "original(group, *args, **kwargs)",
+        "return []",
+    ),
+    _hook(
         "uneven-all-gather-keeps-the-first-sizes",
         "COL-023",
         "all_gatherv",

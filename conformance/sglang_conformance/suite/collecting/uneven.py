@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -65,12 +65,17 @@ def gathered_by_group(member: Member, verdict: Verdict, rows: Rows, *, refusable
     """all_gatherv of the group, of one tensor and of two at once; where it may refuse, all ranks have to."""
     import numpy as np
 
-    parts = rows.parts(member)
-    whole, call = np.concatenate(parts), f"GroupCoordinator.all_gatherv of {rows.dtype} with sizes={list(rows.sizes)}"
-    own = tensors.made(parts[member.number], rows.dtype, member.device)
-    for words, given in ((call, own), (f"{call}, of two tensors", [own, own.clone()])):
+    call = f"GroupCoordinator.all_gatherv of {rows.dtype} with sizes={list(rows.sizes)}"
+    parts = [each.parts(member) for each in (rows, replace(rows, salt=rows.salt + 1))]
+    wholes = [np.concatenate(each) for each in parts]
+    own = [tensors.made(each[member.number], rows.dtype, member.device) for each in parts]
+    for words, given, expected in ((call, own[0], wholes[:1]), (f"{call}, of two tensors", own, wholes)):
         got = _answer(member, words, member.coordinator.all_gatherv, given, rows, refusable)
-        for each in () if got is REFUSED else got if isinstance(got, list | tuple) else (got,):
+        if got is REFUSED:
+            continue
+        found = got if isinstance(got, list | tuple) else (got,)
+        verdict.equal(len(found), len(expected), call=f"{words}: the number of tensors that it returns")
+        for each, whole in zip(found, expected, strict=False):  # another number of them has just been told
             verdict.holds(each, whole, rows.dtype, words)
 
 
