@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch.distributed as dist
 import sglang_reference
 from reference.group_ranks import install, install_with_duplicate, lifetime, opened
 from reference.pynccl_ranks import (
-    PATH_VARIABLE,
     equal,
     host_library,
     joint,
@@ -131,28 +129,23 @@ def captured(rank: Rank) -> dict[str, Any]:
 
 def of_a_group(rank: Rank, folder: str, release: str, library: bool) -> dict[str, Any]:
     """A group of a release from first to last, with the host library or with none; what it leaves."""
-    if library:
-        os.environ[PATH_VARIABLE] = "host"
     held = mappings()
-    try:
-        with lifetime(rank, folder, release) as state:
-            group = state.get_tp_group()
-            comm = group.pynccl_comm
-            with group.graph_capture():
-                enabled = not comm.disabled
-                mine = group.broadcast(torch.full((2,), float(rank.number)), src=rank.size - 1)
-            [gathered] = group.all_gatherv(torch.full((rank.number,), 1.0), sizes=list(range(rank.size)))
-            scattered = group.reduce_scatterv(torch.ones(rank.size, 2))
-            summed = group.all_reduce(torch.ones(2))
-            found = {
-                "available": comm.available,
-                "enabled": enabled,
-                "held": mappings() - held,
-                "why": comm.why_unavailable,
-                "results": [t.tolist() for t in (mine, gathered, scattered, summed)],
-            }
-    finally:
-        os.environ.pop(PATH_VARIABLE, None)
+    with host_library() if library else contextlib.nullcontext(), lifetime(rank, folder, release) as state:
+        group = state.get_tp_group()
+        comm = group.pynccl_comm
+        with group.graph_capture():
+            enabled = not comm.disabled
+            mine = group.broadcast(torch.full((2,), float(rank.number)), src=rank.size - 1)
+        [gathered] = group.all_gatherv(torch.full((rank.number,), 1.0), sizes=list(range(rank.size)))
+        scattered = group.reduce_scatterv(torch.ones(rank.size, 2))
+        summed = group.all_reduce(torch.ones(2))
+        found = {
+            "available": comm.available,
+            "enabled": enabled,
+            "held": mappings() - held,
+            "why": comm.why_unavailable,
+            "results": [t.tolist() for t in (mine, gathered, scattered, summed)],
+        }
     return found | {"left": mappings() - held, "after": comm.available}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from host_nccl.host_ranks import poisoned, reduced, same, tensor
+from host_nccl.host_ranks import numbers, poisoned, reduced, same, tensor
 from reference.group_ranks import STATE, install, open_groups
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
@@ -104,9 +104,7 @@ def moving(rank: int, rows: int, dtype: str, salt: int = 0) -> Any:
 
 def reducible(rank: int, rows: int, dtype: str, salt: int = 0) -> Any:
     """Numbers that differ between ranks, whose sums and products over four ranks are exact in every type."""
-    drawn = np.random.default_rng([rank, salt]).integers(1, 4, rows * _COLUMNS)
-    signed = drawn if dtype.startswith("u") else drawn * (-1) ** rank
-    return tensor(signed, dtype).reshape(rows, _COLUMNS)
+    return tensor(numbers(rank, rows * _COLUMNS, dtype, salt), dtype).reshape(rows, _COLUMNS)
 
 
 def wanted(parts: Sequence[Any], operation: str, dtype: str) -> Any:
@@ -116,9 +114,9 @@ def wanted(parts: Sequence[Any], operation: str, dtype: str) -> Any:
 
 def equal(got: Any, expected: Any, dtype: str) -> None:
     """Both of one shape, and every element as it should be."""
-    numbers = np.asarray(expected, dtype=np.float64)
-    assert tuple(got.shape) == numbers.shape, f"{tuple(got.shape)} is not {numbers.shape}"
-    same(got.reshape(-1), numbers.reshape(-1), dtype)
+    right = np.asarray(expected, dtype=np.float64)
+    assert tuple(got.shape) == right.shape, f"{tuple(got.shape)} is not {right.shape}"
+    same(got.reshape(-1), right.reshape(-1), dtype)
 
 
 def room(rows: int, dtype: str) -> Any:
@@ -167,11 +165,11 @@ def raised(call: Callable[[], Any]) -> list[str]:
 
 def works(rank: Rank, comm: Any) -> None:
     """An all-reduce gives what it should."""
-    numbers = torch.arange(5.0) + rank.number
+    given = torch.arange(5.0) + rank.number
     with comm.change_state(enable=True):
-        comm.all_reduce(numbers)
+        comm.all_reduce(given)
     places = range(comm.world_size)
-    assert numbers.tolist() == [sum(n + rank.number - comm.rank + place for place in places) for n in range(5)]
+    assert given.tolist() == [sum(n + rank.number - comm.rank + place for place in places) for n in range(5)]
 
 
 class Noting:

@@ -14,7 +14,7 @@ from . import expect
 from .collecting import distributed, drawn, tensors
 from .collecting.apart import at_odd_times
 from .collecting.judging import Verdict, attempt
-from .collecting.parts import MOVE, Parts, each_type, moved, summed
+from .collecting.parts import MOVE, Parts, each_type, in_turn, moved, summed
 from .declare import on_ranks, requirement
 from .member import Member
 
@@ -232,18 +232,15 @@ def test_changing_collectives_leave_nothing_behind(member: Member) -> None:
 def test_the_same_memory_in_other_lengths_and_types(member: Member) -> None:
     group, memory = member.coordinator, tensors.memory(member.device)
     with Verdict() as verdict:
-        for number, (dtype, count) in enumerate(drawn.IN_TURN):
-            sums, parts = summed(member, dtype, (count,), number), moved(member, dtype, (count,), number)
+        for sums, parts, root in in_turn(member):
             call = f"GroupCoordinator.{{}} of {parts.words()} where others were before"
-            own = tensors.again(memory, sums.of(member.number), dtype)
+            own = tensors.again(memory, sums.of(member.number), sums.dtype)
             verdict.reduced(attempt(call.format("all_reduce"), group.all_reduce, own), sums, call.format("all_reduce"))
-            own = tensors.again(memory, parts.of(member.number), dtype)
+            own = tensors.again(memory, parts.of(member.number), parts.dtype)
             gathered = attempt(call.format("all_gather"), group.all_gather, own, dim=0)
             verdict.gathered(gathered, parts, call.format("all_gather"))
-            root = number % member.size
-            verdict.moved(
-                attempt(call.format("broadcast"), group.broadcast, own, src=root), parts, root, call.format("broadcast")
-            )
+            given = attempt(call.format("broadcast"), group.broadcast, own, src=root)
+            verdict.moved(given, parts, root, call.format("broadcast"))
 
 
 @requirement("COL-069")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from . import expect
 from .collecting import apart, drawn, tensors, uneven
 from .collecting.judging import Verdict, attempt, offered
-from .collecting.parts import MOVE, Parts, each_type, moved, repeated, rooted
+from .collecting.parts import MOVE, Parts, each_type, in_turn, moved, repeated, rooted
 from .communicating import calls, communicators
 from .declare import on_ranks, requirement
 from .grouping import beside
@@ -312,18 +312,17 @@ def test_many_in_a_row_are_each_right(member: Member) -> None:
 def test_the_same_memory_in_other_lengths_and_types(member: Member) -> None:
     memory, whole = (tensors.memory(member.device) for _ in range(2))
     with communicators.enabled(communicators.group_s(member)) as found, Verdict() as verdict:
-        for number, (dtype, count) in enumerate(drawn.IN_TURN):
-            sums, parts = (Parts(operation, dtype, member.size, (count,), number) for operation in ("sum", MOVE))
+        for sums, parts, root in in_turn(member):
             call = f"{communicators.OWNER}.{{}} of {parts.words()} where others were before"
-            own = tensors.again(memory, sums.of(member.number), dtype)
+            own = tensors.again(memory, sums.of(member.number), sums.dtype)
             attempt(call.format("all_reduce"), found.all_reduce, own)
             verdict.reduced(own, sums, call.format("all_reduce"))
-            own = tensors.again(memory, parts.of(member.number), dtype)
-            room = tensors.again(whole, parts.for_each().of(member.number), dtype)
+            own = tensors.again(memory, parts.of(member.number), parts.dtype)
+            room = tensors.again(whole, parts.for_each().of(member.number), parts.dtype)
             attempt(call.format("all_gather"), found.all_gather, room, own)
             verdict.gathered(room, parts, call.format("all_gather"))
-            attempt(call.format("broadcast"), found.broadcast, own, src=number % member.size)
-            verdict.moved(own, parts, number % member.size, call.format("broadcast"))
+            attempt(call.format("broadcast"), found.broadcast, own, src=root)
+            verdict.moved(own, parts, root, call.format("broadcast"))
 
 
 @requirement("NCCL-033")

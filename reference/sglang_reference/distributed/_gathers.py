@@ -37,10 +37,11 @@ class Gathers(Group):
 
     def cp_all_gather_into_tensor_async(self, output: torch.Tensor, input: torch.Tensor, stream: object) -> None:
         """Write every rank's input into ``output``; on ``stream`` where PyNCCL is enabled."""
-        if self.pynccl_comm is None or self.pynccl_comm.disabled:
+        engine = self.enabled_pynccl
+        if engine is None:
             self.all_gather_into_tensor(output, input)
         else:
-            self.pynccl_comm.cp_all_gather_into_tensor(output, input, stream=stream)
+            engine.cp_all_gather_into_tensor(output, input, stream=stream)
 
     def all_gather(
         self, input_: torch.Tensor, dim: int = -1, output_tensor_list: list[torch.Tensor] | None = None
@@ -146,9 +147,9 @@ class Gathers(Group):
         assert src < self.world_size, f"Invalid src rank ({src})"
         if self.world_size == 1:
             return input_
-        broadcasts = since("0.5.21")  # in 0.5.20 on ROCm alone, and nowhere before
-        if broadcasts and self.pynccl_comm is not None and not self.pynccl_comm.disabled:
-            self.pynccl_comm.broadcast(input_, src=src)
+        engine = self.enabled_pynccl if since("0.5.21") else None  # in 0.5.20 on ROCm alone, and nowhere before
+        if engine is not None:
+            engine.broadcast(input_, src=src)
         else:
             torch.distributed.broadcast(input_, src=self.ranks[src], group=self.device_group)
         return input_
@@ -161,8 +162,8 @@ class Gathers(Group):
             state.reg_all_to_all_single(output, input, group_name=self.unique_name)
 
     def _all_to_all_single(self, output: torch.Tensor, input: torch.Tensor) -> None:
-        exchanges = since("0.5.17")  # before, a group exchanges by torch.distributed alone
-        if exchanges and self.pynccl_comm is not None and not self.pynccl_comm.disabled:
-            self.pynccl_comm.all_to_all_single(output, input)
+        engine = self.enabled_pynccl if since("0.5.17") else None  # before, by torch.distributed alone
+        if engine is not None:
+            engine.all_to_all_single(output, input)
         else:
             torch.distributed.all_to_all_single(output, input, group=self.device_group)

@@ -172,6 +172,12 @@ class Group:
         return engine if engine is not None and getattr(engine, "available", True) else None
 
     @property
+    def enabled_pynccl(self) -> Any:
+        """The PyNCCL communicator while it is enabled; else None. Of the reference alone."""
+        engine = self.pynccl_comm
+        return engine if engine is not None and not engine.disabled else None
+
+    @property
     def first_rank(self) -> int:
         """The global rank of the group's first process."""
         return self.ranks[0]

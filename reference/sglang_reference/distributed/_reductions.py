@@ -102,8 +102,9 @@ class Reductions(Group):
         return input_
 
     def _all_reduce_in_place(self, input_: torch.Tensor) -> None:
-        if self.pynccl_comm is not None and not self.pynccl_comm.disabled:
-            self.pynccl_comm.all_reduce(input_)
+        engine = self.enabled_pynccl
+        if engine is not None:
+            engine.all_reduce(input_)
         else:
             torch.distributed.all_reduce(input_, group=self.device_group)
 

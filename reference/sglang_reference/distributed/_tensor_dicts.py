@@ -45,8 +45,9 @@ class TensorDicts(Objects):
     def send(self, tensor: torch.Tensor, dst: int | None = None) -> None:
         """Send a tensor to the rank at place ``dst``, the next one where it is not given."""
         dst = self._after(1) if dst is None else dst
-        if self.pynccl_comm is not None and not self.pynccl_comm.disabled:
-            self.pynccl_comm.send(tensor, dst)
+        engine = self.enabled_pynccl
+        if engine is not None:
+            engine.send(tensor, dst)
         else:
             torch.distributed.send(tensor, self.ranks[dst], self.device_group)
 
@@ -54,8 +55,9 @@ class TensorDicts(Objects):
         """A new tensor from the rank at place ``src``, the one before where it is not given."""
         src = self._after(-1) if src is None else src
         tensor = torch.empty(size, dtype=dtype, device=self.device)
-        if self.pynccl_comm is not None and not self.pynccl_comm.disabled:
-            self.pynccl_comm.recv(tensor, src)
+        engine = self.enabled_pynccl
+        if engine is not None:
+            engine.recv(tensor, src)
         else:
             torch.distributed.recv(tensor, self.ranks[src], self.device_group)
         return tensor

@@ -445,25 +445,21 @@ _COLLECTIVES = (
         "room = kept.setdefault((tensor.shape, tensor.stride(), tensor.dtype), torch.empty_like(tensor))",
         "return original(self, tensor, room, *args, **kwargs)",
     ),
-    _hook(
-        "pynccl-keeps-the-first-sizes-of-each-gathered-shape",
-        "NCCL-017",
-        "all_gather",
-        _BOTH,
-        "if kwargs.get('sizes'):",
-        "    kwargs['sizes'] = kept.setdefault((output.shape, input.shape), kwargs['sizes'])",
-        "return original(self, output, input, *args, **kwargs)",
-        world_size="4",
-    ),
-    _hook(
-        "pynccl-keeps-the-first-sizes-of-each-scattered-shape",
-        "NCCL-019",
-        "reduce_scatter",
-        _BOTH,
-        "if kwargs.get('sizes'):",
-        "    kwargs['sizes'] = kept.setdefault((output.shape, input.shape), kwargs['sizes'])",
-        "return original(self, output, input, *args, **kwargs)",
-        world_size="4",
+    *(
+        _hook(
+            f"pynccl-keeps-the-first-sizes-of-each-{word}-shape",
+            requirement,
+            method,
+            _BOTH,
+            "if kwargs.get('sizes'):",
+            "    kwargs['sizes'] = kept.setdefault((output.shape, input.shape), kwargs['sizes'])",
+            "return original(self, output, input, *args, **kwargs)",
+            world_size="4",
+        )
+        for word, method, requirement in (
+            ("gathered", "all_gather", "NCCL-017"),
+            ("scattered", "reduce_scatter", "NCCL-019"),
+        )
     ),
     _hook(
         "pynccl-keeps-the-root-of-each-shape",

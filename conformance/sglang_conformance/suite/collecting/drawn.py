@@ -16,9 +16,6 @@ INTEGERS = ("int32", "int64")
 MOVED = (*FLOATS, *INTEGERS, "uint8", "bool")
 """What SGLang moves between ranks; bytes are also what it views other types as."""
 
-IN_TURN = (("float32", 4), ("float32", 16), ("bfloat16", 24), ("float16", 40), ("float32", 3), ("bfloat16", 56))
-"""Types and numbers of elements that take turns in the same memory: more and fewer of them, and of the bytes."""
-
 floats = st.sampled_from(FLOATS)
 moved = st.sampled_from(MOVED)
 shapes = st.lists(st.integers(1, 6), max_size=3)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOVE = "move"
 _SHAPES = ((1,), (7,), (3, 5), (2, 1, 4))
 _AGAIN = (5,)
+_IN_TURN = (("float32", 4), ("float32", 16), ("bfloat16", 24), ("float16", 40), ("float32", 3), ("bfloat16", 56))
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,15 @@ def each_type(
     shapes = (*_SHAPES, ()) if scalars else _SHAPES
     for number, dtype in enumerate(tuple(dtypes) * (times if member.size <= 2 else 1)):
         yield Parts(operation, dtype, member.size, shapes[number % len(shapes)], 3 * number)
+
+
+def in_turn(member: Member) -> Iterator[tuple[Parts, Parts, int]]:
+    """Parts to be summed, others to be moved, and a root, for calls that follow each other in the same memory.
+
+    They are longer and shorter than those before, by elements and by bytes, and change their type.
+    """
+    for number, (dtype, count) in enumerate(_IN_TURN):
+        yield summed(member, dtype, (count,), number), moved(member, dtype, (count,), number), number % member.size
 
 
 def rooted(each: Iterable[Parts]) -> Iterator[tuple[Parts, int]]:
