@@ -9,8 +9,8 @@ Level = Literal["MUST", "SHOULD", "MAY"]
 Scope = Literal["any", "out-of-tree", "in-tree"]
 
 LEVELS: tuple[Level, ...] = ("MUST", "SHOULD", "MAY")
-PROFILES: tuple[str, ...] = ("core", "distributed", "pynccl", "graphs")
-DECLARED: tuple[str, ...] = ("pynccl", "graphs")
+PROFILES: tuple[str, ...] = ("core", "distributed", "pynccl", "custom-allreduce", "graphs")
+DECLARED: tuple[str, ...] = ("pynccl", "custom-allreduce", "graphs")
 """The profiles that a platform may do without; the facts that are learnt of it say of each whether it declares it."""
 
 

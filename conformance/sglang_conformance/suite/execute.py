@@ -19,7 +19,7 @@ from .declare import parameters
 from .drawing import alike, drawing
 from .expect import Declined, HostDefect, NotReached, Violation
 
-_PYNCCL = "sglang.srt.distributed.device_communicators.pynccl"
+_COMMUNICATORS = "sglang.srt.distributed.device_communicators."
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def facts(platform: Any) -> dict[str, Any]:
         "capabilities": {name: bool(getattr(capabilities, name, False)) for name in fields},
         "graphs": _declares_graphs(platform),
         "pynccl": _declares_pynccl(platform),
+        "custom-allreduce": _declares_custom_all_reduce(platform),
     }
 
 
@@ -85,8 +86,22 @@ def _declares_pynccl(platform: Any) -> bool:
         return bool(declared)
     if not platform.is_out_of_tree():
         return bool(platform.is_cuda() or platform.is_rocm())
+    return _hooked("pynccl")
+
+
+def _declares_custom_all_reduce(platform: Any) -> bool:
+    """Whether the platform claims a custom all-reduce. No release has a word for it: SGLang has one for its own
+    devices, and whoever has one on another device has hooked SGLang's choice of it.
+    """
+    if not platform.is_out_of_tree():
+        return bool(platform.is_cuda() or platform.is_rocm() or getattr(platform, "is_musa", bool)())
+    return _hooked("custom_all_reduce")
+
+
+def _hooked(communicator: str) -> bool:
+    """Whether a plugin has hooked something in the modules of that communicator."""
     registry = getattr(sys.modules.get("sglang.srt.plugins.hook_registry"), "HookRegistry", None)
-    return any(target.startswith(_PYNCCL) for target in getattr(registry, "_patched", ()))
+    return any(target.startswith(_COMMUNICATORS + communicator) for target in getattr(registry, "_patched", ()))
 
 
 def forks_badly(probe: Probe) -> bool:

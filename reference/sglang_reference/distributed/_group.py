@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from torch.distributed import ProcessGroup
 
 from sglang_reference._errors import not_covered
 
+from .._contract import since
 from .._released import Lifetime, Parameters, Renamed, released
 from . import _registry
 from . import parallel_state as state
+
+logger = logging.getLogger("sglang.srt.distributed.parallel_state")
 
 CONSTRUCTOR = Parameters(
     lifetimes={
@@ -42,8 +46,8 @@ class Group:
 
     ``ranks`` are global, ``rank_in_group`` is this process's place among them, ``local_rank`` its place on its machine.
     ``device_group`` has the given backend, ``cpu_group`` is gloo. ``pynccl_comm`` is there where it is wished for, and
-    may be unavailable. The other engines (``ca_comm`` and so on) are None here, since each needs a library of its
-    device; a plugin may put one of its own in their place.
+    may be unavailable; so is ``ca_comm``, where a class serves the device, and may be disabled. The other engines are
+    None here, since each needs a library of its device; a plugin may put one of its own in their place.
     """
 
     ranks: list[int]
@@ -54,6 +58,7 @@ class Group:
     active_ranks: torch.Tensor
     active_ranks_cpu: torch.Tensor
     pynccl_comm: Any
+    ca_comm: Any
     _captures: int = 0
 
     @released(CONSTRUCTOR)
@@ -112,6 +117,8 @@ class Group:
             from .device_communicators import pynccl  # at this moment: a hook may replace the class
 
             self.pynccl_comm = pynccl.PyNcclCommunicator(group=self.cpu_group, device=self.device)
+        if use_custom_allreduce and self.world_size > 1:
+            self.ca_comm = self._custom_all_reduce()
         self.mq_broadcaster: Any = None
         if use_message_queue_broadcaster and self.world_size > 1 and not recovered_rank:
             self.mq_broadcaster = FirstRankBroadcaster(self.cpu_group, self.ranks[0])
@@ -144,10 +151,22 @@ class Group:
                 self.active_ranks = active
                 self.active_ranks_cpu = torch.ones(len(ranks), dtype=torch.int32)
 
+    def _custom_all_reduce(self) -> Any:
+        """What reduces small tensors faster, of the class chosen now; None where there is none, as is logged."""
+        from .device_communicators import custom_all_reduce  # at this moment: a hook may replace the function
+
+        given = {"group": self.cpu_group, "device": self.device}
+        try:
+            chosen = custom_all_reduce.dispatch_custom_allreduce(**(given if since("0.5.13") else {}))
+            return chosen(**given)
+        except Exception as error:
+            logger.warning("rank %d goes without custom all-reduce, since making it failed: %s", self.rank, error)
+            return None
+
     def _have_no_engines(self) -> None:
         self.pynccl_comm = None
         self.pymscclpp_comm: Any = None
-        self.ca_comm: Any = None
+        self.ca_comm = None
         self.qr_comm: Any = None
         self.pcie_ipc_comm: Any = None
         self.torch_symm_mem_comm: Any = None

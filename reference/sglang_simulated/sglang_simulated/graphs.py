@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,17 @@ class _Work:
             raise RuntimeError(f"the work of a library failed in a graph's replay, with result {result}")
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of this plugin's own that has worked on host tensors: done again with every replay, on the same ones."""
+
+    function: Callable[..., None]
+    tensors: tuple[torch.Tensor, ...]
+
+    def run(self) -> None:
+        self.function(*self.tensors)
+
+
 class SimGraph:
     """A captured graph: the operations one capture saw, and the memory they ran on.
 
@@ -63,7 +75,7 @@ class SimGraph:
 
     def __init__(self) -> None:
         self.capturing = False
-        self._steps: list[_Step | _Work] = []
+        self._steps: list[_Step | _Work | _Call] = []
         self._streams: list[Stream] = []
         self._pool: PoolHandle | None = None
         self._ready = False
@@ -148,6 +160,10 @@ class SimGraph:
     def record_work(self, function: Any, arguments: bytes) -> None:
         """Keep work of a library that has just been done."""
         self._steps.append(_Work(function, arguments))
+
+    def record_call(self, function: Callable[..., None], *tensors: torch.Tensor) -> None:
+        """Keep a call that has just been made with these host tensors."""
+        self._steps.append(_Call(function, tensors))
 
 
 def as_now(tree: tuple[Any, Any]) -> tuple[Any, Any]:

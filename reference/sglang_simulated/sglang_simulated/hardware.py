@@ -36,9 +36,12 @@ def detect(environ: Mapping[str, str] | None = None) -> Hardware:
 
 def has_library() -> bool:
     """Whether the device's library for collectives, of NCCL's API, is installed; imports nothing."""
-    import importlib.util  # here, because activate() does without
+    return _installed("sglang_host_nccl")
 
-    return importlib.util.find_spec("sglang_host_nccl") is not None
+
+def has_all_reduce() -> bool:
+    """Whether the device's own all-reduce is installed; imports nothing."""
+    return _installed("sglang_host_all_reduce")
 
 
 def device_uuid(index: int) -> str:
@@ -62,3 +65,9 @@ def _read(env: Mapping[str, str], name: str, default: int, *, low: int, high: in
             f"the simulated driver cannot start. Correct it, or unset it for {default}."
         )
     return value
+
+
+def _installed(package: str) -> bool:
+    import importlib.util  # here, because activate() does without
+
+    return importlib.util.find_spec(package) is not None

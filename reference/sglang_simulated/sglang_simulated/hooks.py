@@ -11,6 +11,7 @@ from typing import Any
 
 BACKEND_OF_DEVICE = "sglang.srt.distributed.parallel_state.get_default_distributed_backend"
 COMMUNICATOR = "sglang.srt.distributed.device_communicators.pynccl.PyNcclCommunicator"
+CUSTOM_ALL_REDUCE = "sglang.srt.distributed.device_communicators.custom_all_reduce.dispatch_custom_allreduce"
 
 
 def register() -> None:
@@ -23,6 +24,7 @@ def register() -> None:
     HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)
     HookRegistry.register(f"{COMMUNICATOR}.__init__", make_communicator, HookType.AROUND)
     HookRegistry.register(f"{COMMUNICATOR}._resolve_stream", resolve_stream, HookType.REPLACE)
+    HookRegistry.register(CUSTOM_ALL_REDUCE, class_of_custom_all_reduce, HookType.AROUND)
 
 
 def backend_of_device(original: Callable[..., str], device: str, *args: Any, **kwargs: Any) -> str:
@@ -56,3 +58,20 @@ def resolve_stream(communicator: Any) -> Any:
     from sglang_simulated import pynccl
 
     return pynccl.resolve_stream(communicator)
+
+
+def class_of_custom_all_reduce(original: Callable[..., type], *args: Any, **kwargs: Any) -> type:
+    """Our class, where our platform is the active one and has it; else SGLang's choice.
+
+    SGLang, up to 0.5.23, knows the devices that it has a class for. The arguments, the group and the device from
+    0.5.13 on, do not tell whose it is: the device of an out-of-tree platform's groups is the CPU before 0.5.23.
+    """
+    from sglang.srt.platforms import current_platform
+
+    from sglang_simulated import hardware
+
+    if current_platform.device_name != "sim" or not hardware.has_all_reduce():
+        return original(*args, **kwargs)
+    from sglang_simulated.custom_all_reduce import SimCustomAllreduce
+
+    return SimCustomAllreduce

@@ -15,9 +15,9 @@ import weakref
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from sglang_simulated.hardware import has_library
+from sglang_simulated.meeting import place_in, told_by_all
 from sglang_simulated.runtime import runtime
 from sglang_simulated.streams import Stream, StreamContext, current_stream
 
@@ -29,10 +29,10 @@ def make(communicator: Any, group: Any, device: Any, *_: Any, **__: Any) -> None
     SGLang gives speaks of a library's path and of NCCL's own settings; ``device`` is the CPU before 0.5.23.
     """
     communicator.group = group
-    communicator.rank, communicator.world_size = _place_in(group)
+    communicator.rank, communicator.world_size = place_in(group)
     communicator.available, communicator.disabled = False, True
     communicator.device = torch.device("sim", runtime().current_device())
-    if communicator.world_size == 1 or not all(_told_by_all(group, has_library())):
+    if communicator.world_size == 1 or not all(told_by_all(group, has_library())):
         return
     communicator.nccl = library = _library(f"rank {communicator.rank} of {communicator.world_size}")
     communicator.nccl_version = library.ncclGetRawVersion()
@@ -82,28 +82,11 @@ def _library(whose: str) -> Any:
     return SimLibrary()
 
 
-def _place_in(group: Any) -> tuple[int, int]:
-    if not isinstance(group, dist.ProcessGroup):  # SGLang's StatelessProcessGroup
-        return group.rank, group.world_size
-    if dist.get_backend(group) == dist.Backend.NCCL:
-        raise AssertionError("ranks meet over a group of another backend than NCCL's")
-    return dist.get_rank(group), dist.get_world_size(group)
-
-
-def _told_by_all(group: Any, answer: Any) -> list[Any]:
-    if not isinstance(group, dist.ProcessGroup):
-        said: list[Any] = group.all_gather_obj(answer)
-        return said
-    answers: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(answers, answer, group=group)
-    return answers
-
-
 def _shared_id(group: Any, rank: int, library: Any) -> Any:
     """The first rank's id, on all."""
     from sglang.srt.distributed.device_communicators.pynccl_wrapper import ncclUniqueId
 
-    told = _told_by_all(group, bytes(library.ncclGetUniqueId()) if rank == 0 else b"")
+    told = told_by_all(group, bytes(library.ncclGetUniqueId()) if rank == 0 else b"")
     return ncclUniqueId.from_buffer_copy(told[0])
 
 

@@ -656,7 +656,7 @@ _LIBRARY = (
         "pynccl-goes-on-without-the-others",
         "NCCL-052",
         (
-            Edit("pynccl.py", " or not all(_told_by_all(group, has_library()))", ""),
+            Edit("pynccl.py", " or not all(told_by_all(group, has_library()))", ""),
             Edit(
                 "pynccl.py",
                 "            self._funcs = {\n",
