@@ -8,12 +8,11 @@ reference binds to it under the name :data:`NAME`, and the simulated accelerator
     get_version = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int))(addresses["ncclGetVersion"])
 
 Each call is complete when it returns, unless its stream is that of a device which lives on the host itself and takes
-work for later (:mod:`.streams`). A wait ends when the process waited for has ended, or after ``TIMEOUT_VARIABLE``
-seconds. Rules: the C API of NCCL 2.32, https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html
+work for later (:mod:`.streams`). A wait ends when the process waited for has ended, or after the seconds that
+``SGLANG_HOST_MEMORY_TIMEOUT`` says. Rules: the C API of NCCL 2.32, https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html
 """
 
 from .library import NAME, VERSION, functions
-from .segment import TIMEOUT_VARIABLE
 from .streams import HostStream, Launch, Work
 
-__all__ = ["NAME", "TIMEOUT_VARIABLE", "VERSION", "HostStream", "Launch", "Work", "functions"]
+__all__ = ["NAME", "VERSION", "HostStream", "Launch", "Work", "functions"]

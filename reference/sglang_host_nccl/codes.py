@@ -5,9 +5,12 @@ Facts: nccl.h of NCCL 2.32.3; the texts are those that ``ncclGetErrorString`` gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import NamedTuple
+
+from sglang_host_memory import AbsentError, MachineError, MisfitError, StoppedError, TakenError, TroubleError
 
 UNIQUE_ID_BYTES = 128
 CONFIG_MAGIC = 0xCAFEBEEF
@@ -48,6 +51,27 @@ class Failure(Exception):
     def __init__(self, result: Result, text: str) -> None:
         super().__init__(text)
         self.result = result
+
+
+# What is no trouble of the ranks' memory is a setting that cannot be used.
+_TROUBLES: Mapping[type[Exception], Result] = {
+    AbsentError: Result.REMOTE_ERROR,
+    TakenError: Result.INVALID_USAGE,
+    MisfitError: Result.INVALID_ARGUMENT,
+    MachineError: Result.SYSTEM_ERROR,
+    StoppedError: Result.INTERNAL_ERROR,
+    ValueError: Result.INVALID_ARGUMENT,
+}
+
+
+@contextlib.contextmanager
+def failures() -> Iterator[None]:
+    """Let what goes wrong in the ranks' memory be raised as a Failure."""
+    try:
+        yield
+    except (TroubleError, ValueError) as error:
+        result = next(result for kind, result in _TROUBLES.items() if isinstance(error, kind))
+        raise Failure(result, str(error)) from error
 
 
 class Type(NamedTuple):

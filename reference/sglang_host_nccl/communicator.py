@@ -5,20 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from . import arithmetic
-from .codes import OPERATIONS, TYPES, Failure, Result
-from .operations import BETWEEN_TWO, Kind, Operation, told
-from .peers import Exchange
-from .segment import BUFFER, Segment
+from sglang_host_memory import Layout, Segment, join
 
+from . import arithmetic
+from .codes import OPERATIONS, TYPES, Failure, Result, failures
+from .operations import BETWEEN_TWO, Kind, Operation, told
+from .peers import PAIR_BUFFER, Exchange
+
+BUFFER = 1 << 20  # bytes, of which each rank has two
 _ONE_STEP = 1 << 16  # bytes up to which every rank reduces all: above, each reduces its share
 _ALIGNED = 64  # shares begin at lines of the cache
 
 
 class Communicator:
-    """A rank of a communicator. Its operations raise :class:`.Failure`, and after one it takes no more."""
+    """A rank of a communicator, whose ranks meet at a name.
 
-    def __init__(self, segment: Segment | None, rank: int, size: int) -> None:
+    Its operations raise :class:`.Failure`, and after one it takes no more.
+    """
+
+    def __init__(self, name: str, rank: int, size: int) -> None:
+        with failures():
+            segment = join(name, rank, Layout(size, BUFFER, PAIR_BUFFER)) if size > 1 else None
         self.rank = rank
         self.size = size
         self.error = Result.SUCCESS
@@ -33,19 +40,23 @@ class Communicator:
             if self.error:
                 raise Failure(self.error, "an earlier operation of this communicator has failed: abort it")
             try:
-                between = []
-                for operation in operations:
-                    if operation.kind in BETWEEN_TWO:
-                        between.append(operation)
-                    else:
-                        self._collective(operation)
-                if between:
-                    self._exchange.run(between)
+                with failures():
+                    self._run(operations)
             except Failure as failure:
                 self.error = failure.result
                 if self._segment is not None:
                     self._segment.fail()
                 raise
+
+    def _run(self, operations: Sequence[Operation]) -> None:
+        between = []
+        for operation in operations:
+            if operation.kind in BETWEEN_TWO:
+                between.append(operation)
+            else:
+                self._collective(operation)
+        if between:
+            self._exchange.run(between)
 
     def abort(self) -> None:
         """End what another thread of this process does with it, and let go of it."""
@@ -91,7 +102,7 @@ class Communicator:
         what = operation.what
         other = segment.agree(what, operation.elements)
         if other is not None:
-            theirs, own = told(*segment.said_by(other)), told(what, operation.elements)
+            theirs, own = told(*segment.said_by(other)[:2]), told(what, operation.elements)
             raise Failure(Result.INVALID_USAGE, f"rank {self.rank} calls {own}, but rank {other} calls {theirs}")
 
     def _all_reduce_in_one_step(self, segment: Segment, operation: Operation, size: int) -> None:

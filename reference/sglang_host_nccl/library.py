@@ -15,7 +15,6 @@ from . import unique_id
 from .codes import CONFIG_MAGIC, TEXTS, UNDEFINED, UNIQUE_ID_BYTES, UNKNOWN_RESULT, Failure, Result
 from .communicator import Communicator
 from .operations import HEAD_BYTES, Kind, Operation, pack, packed_length, unpack
-from .segment import join
 from .streams import Work, stream_at
 
 NAME = "host"
@@ -138,8 +137,7 @@ class Library:
             raise Failure(Result.INVALID_ARGUMENT, f"ncclCommInitRank: {size} ranks, where 1 to {_MOST_RANKS} can be")
         if not 0 <= rank < size:
             raise Failure(Result.INVALID_ARGUMENT, f"ncclCommInitRank: rank {rank} is none of {size}")
-        place = unique_id.name_of(bytes(name))
-        made = Communicator(join(place, rank, size) if size > 1 else None, rank, size)
+        made = Communicator(f"nccl-{unique_id.name_of(bytes(name))}", rank, size)
         self._next += 8
         self.communicators[self._next] = made
         _write(ctypes.c_void_p, pointer, self._next, "ncclCommInitRank: comm")

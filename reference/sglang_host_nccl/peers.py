@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from sglang_host_memory import Segment, order_memory
+
 from . import arithmetic
 from .codes import TYPES, Failure, Result
 from .operations import Kind, Operation
-from .segment import PAIR_BUFFER, Segment, order_memory
+
+PAIR_BUFFER = 1 << 18  # bytes, of which each ordered pair of ranks has two
 
 _WRITTEN, _READ, _TYPE, _COUNT = 0, 1, 2, 4  # the last two for pieces of even and odd numbers
 
@@ -91,7 +94,7 @@ class _Way:
         self._words = segment.words
         self._segment = segment
         self._source, self._target = (rank, peer) if self.sends else (peer, rank)
-        self._first = segment.pair(self._source, self._target)
+        self._first = segment.layout.pair(self._source, self._target)
         self._moved = 0  # bytes of the first in the queue
 
     def can_move(self) -> bool:

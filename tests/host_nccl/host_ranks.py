@@ -354,7 +354,7 @@ def disagreeing(rank: Rank, what: str) -> tuple[int, str]:
 def joining(rank: Rank, what: str) -> tuple[int, str, float]:
     """Joins that cannot succeed; what the rank is told, and after how long."""
     world, nccl, own = rank.state, rank.state.nccl, rank.number
-    os.environ["SGLANG_HOST_NCCL_TIMEOUT"] = "5" if what != "late" else "0.3"
+    os.environ["SGLANG_HOST_MEMORY_TIMEOUT"] = "5" if what != "late" else "0.3"
     given, started = shared_id(rank, world), time.monotonic()
     size, number = rank.size, own
     match what:
@@ -415,7 +415,7 @@ def come_and_go(rank: Rank, times: int) -> tuple[int, int, int]:
     world = rank.state
 
     def held() -> tuple[int, int, int]:
-        maps = Path("/proc/self/maps").read_text().count("sglang-host-nccl")
+        maps = Path("/proc/self/maps").read_text().count("sglang-host-memory")
         return len(os.listdir("/proc/self/fd")), maps, threading.active_count()
 
     before = held()

@@ -47,7 +47,7 @@ def ranks(folder: str = "") -> Iterator[Pools]:
         "PYTHONPATH": os.pathsep.join(map(str, _PATHS)),
         "OMP_NUM_THREADS": "1",
         "SGLANG_USE_CPU_ENGINE": "1",
-        "SGLANG_HOST_NCCL_TIMEOUT": "20",
+        "SGLANG_HOST_MEMORY_TIMEOUT": "20",
     }
     zygote = client.start(_MODULES, environment)
     warm = client.connect(zygote.address)
