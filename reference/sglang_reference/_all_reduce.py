@@ -6,9 +6,10 @@ by its own rules whether it accepts a tensor; what is decided here is who is ask
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from ._releases import within
 
 NONE = "none"
 TORCH = "torch.distributed"
@@ -115,8 +116,7 @@ STEPS: tuple[Step, ...] = (
 
 def steps_of(release: str) -> tuple[Step, ...]:
     """The turns of one release."""
-    at = _numbers(release)
-    return tuple(s for s in STEPS if _numbers(s.first) <= at and (not s.gone or at < _numbers(s.gone)))
+    return tuple(step for step in STEPS if within(release, step.first, step.gone))
 
 
 def decide(facts: Facts, steps: tuple[Step, ...]) -> Decision:
@@ -170,7 +170,3 @@ def _reason(facts: Facts, step: Step) -> str:
 
 def _tensor(facts: Facts) -> str:
     return f"{facts.bytes} bytes of {facts.dtype}, {'contiguous' if facts.contiguous else 'not contiguous'}"
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])

@@ -6,10 +6,10 @@ JSON data.
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from sglang_reference._releases import within
 
 TABLE: Mapping[str, Any] = globals().get("TABLE", {})
 
@@ -21,12 +21,7 @@ if not TABLE:
 
 def since(release: str) -> bool:
     """Whether the table's release is ``release`` (as ``0.5.22``) or a later one."""
-    return _numbers(TABLE["release"]) >= _numbers(release)
-
-
-@functools.cache
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
+    return within(TABLE["release"], release)
 
 
 def distributed_backends() -> dict[str, str]:

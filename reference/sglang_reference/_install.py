@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -16,6 +15,7 @@ from typing import Any
 from . import _behaviours, _detection
 from ._distribution import Distributions
 from ._errors import not_covered
+from ._releases import within
 
 _FOLDER = Path(__file__).parent
 
@@ -44,6 +44,7 @@ _MODULES: Mapping[str, bool] = {
     "distributed.communication_op": True,
     "distributed.device_communicators": True,
     "distributed.device_communicators._nccl_types": False,
+    "distributed.device_communicators.custom_all_reduce": True,
     "distributed.device_communicators.pynccl": True,
     "distributed.device_communicators.pynccl_wrapper": True,
     "distributed.parallel_state": True,
@@ -172,8 +173,7 @@ class _Finder:
 
     def _follows(self, release: str) -> bool:
         """Whether the table's release is this one or a later one."""
-        present, other = ([int(part) for part in re.findall(r"\d+", text)] for text in (self.table["release"], release))
-        return present[:3] >= other
+        return within(self.table["release"], release)
 
     def _spec(self, name: str, file: Path, *, package: bool, partial: bool) -> ModuleSpec | None:
         given: dict[str, Any] = {}
