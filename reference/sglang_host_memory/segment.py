@@ -76,6 +76,10 @@ class Segment:
         """The address of a pair's buffer for the piece of that number."""
         return self._address + self.layout.pair_buffer_at(source, target, number)
 
+    def process_of(self, rank: int) -> int:
+        """The number of a rank's process."""
+        return self.words[self.layout.row(rank) + PROCESS]
+
     # Going on together.
 
     def begin(self) -> int:
