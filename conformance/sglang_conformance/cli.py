@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
+from .bench import command as bench
 from .certificate.folder import JUNIT, RECORD
 from .certificate.model import Certificate
 from .certificate.record import RecordError, from_json, parse
@@ -27,6 +28,9 @@ _WIDTH = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where what was asked for is not right, 2 for a wrong command."""
     options = _parser().parse_args(arguments)
+    if options.command is bench.run:
+        status: int = bench.run(options)  # it prints as it goes
+        return status
     try:
         lines = list(options.command(options))
     except (CatalogueError, ContractError, RecordError, KeyError, OSError) as error:
@@ -75,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="check the record of a run: its digest, arithmetic and JUnit report")
     verifying.add_argument("folder", metavar="DIR", type=Path, help="the folder of the record: conformance-report")
     verifying.set_defaults(command=_verify)
+
+    speed = commands.add_parser("bench", help="measure a platform's all-reduce, by engine, beside its own backend")
+    bench.declare(speed)
+    speed.set_defaults(command=bench.run)
     return parser
 
 

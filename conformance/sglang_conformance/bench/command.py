@@ -1,0 +1,147 @@
+"""``sglang-conformance bench NAME``: its options, and one run from them to the table, the record and the plot."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..config import OptionError
+from ..contract.errors import ContractError
+from ..hosts.choose import HostError, choose
+from ..subject import UnknownPlatform, find
+from . import plot, record, sizes, table
+from .measuring import Bench, BenchError, Plan, bench, cases
+from .model import ENGINES, YARDSTICKS, Measured
+
+DEFAULT_DTYPES = "float32"
+DEFAULT_WARMUP, DEFAULT_ITERATIONS = 5, 20
+DEFAULT_DEADLINE = 60.0
+_OF_YOUR_CHOICE = tuple(name for name in ENGINES if name not in YARDSTICKS)
+
+RIGHT, WRONG, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "engines:\n" + "\n".join(f"  {name:<9} {what}" for name, what in ENGINES.items())
+    add = parser.add_argument
+    add("name", metavar="NAME", help="the platform: that of an installed plugin, or one built into SGLang, such as cpu")
+    add(
+        "--sglang",
+        choices=("auto", "reference", "installed"),
+        default="auto",
+        help="the host: the kit's re-implementation, or the installed SGLang (auto: that, where there is one)",
+    )
+    add("--contract", metavar="RELEASE", help="the SGLang release (default: the installed one; else the newest)")
+    add("--world-size", metavar="N[,N]", help="numbers of ranks (default: 2 and 4, as far as there are devices)")
+    add("--sizes", metavar="SIZE[,SIZE]", help=f"bytes of a message (default: {sizes.DEFAULT_SIZES})")
+    add("--min", metavar="SIZE", help=f"the smallest size, in place of --sizes (default: {sizes.LEAST})")
+    add("--max", metavar="SIZE", help=f"the largest size (default: {sizes.MOST})")
+    add("--factor", metavar="F", type=float, help=f"from one size to the next (default: {sizes.FACTOR})")
+    add("--dtype", metavar="NAME[,NAME]", default=DEFAULT_DTYPES, help="float32, float16, bfloat16 (default: float32)")
+    add(
+        "--engines",
+        metavar="NAME[,NAME]",
+        help=f"of {', '.join(_OF_YOUR_CHOICE)} (default: all); {' and '.join(YARDSTICKS)} are always there",
+    )
+    add("--warmup", metavar="N", type=int, default=DEFAULT_WARMUP, help="iterations before (default: %(default)s)")
+    add("--iterations", metavar="N", type=int, default=DEFAULT_ITERATIONS, help="iterations (default: %(default)s)")
+    add(
+        "--deadline",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_DEADLINE,
+        help="how long the ranks may take to start, and again for each size (default: %(default)g)",
+    )
+    add("--json", metavar="FILE", type=Path, help="write the record there")
+    add("--plot", metavar="FILE", type=Path, help="draw it there, as .svg or .png (needs the extra plot: matplotlib)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, and print as it goes; the exit status.
+
+    0 where every value is right, 1 where one is wrong or the platform could not be measured, 2 for options that cannot
+    be used.
+    """
+    try:
+        plan = _plan(options)
+        _see_that_it_can_be_written(options)
+    except OptionError as error:
+        return _end(str(error), UNUSABLE)
+    measured: list[Measured] = []
+    try:
+        with bench(plan) as ranks:
+            setting = _measure(plan, ranks, measured)
+        _say(("", *table.closing(measured)))
+        if options.json:
+            record.write(options.json, record.dumps(setting, measured))
+        if options.plot:
+            record.write(options.plot, plot.draw(setting, measured, options.plot.suffix.lower()))
+    except (BenchError, OSError) as error:
+        return _end(str(error), WRONG)
+    except KeyboardInterrupt:
+        return _end("interrupted", INTERRUPTED)
+    return WRONG if any(each.wrong for each in measured) else RIGHT
+
+
+def _measure(plan: Plan, ranks: Bench, measured: list[Measured]) -> record.Setting:
+    world_sizes = ranks.world_sizes
+    setting = record.Setting.of(plan, ranks, world_sizes)
+    _say(table.heading(setting))
+    for case in cases(world_sizes, plan.dtypes, plan.sizes):
+        begins = not measured or measured[-1].case.ranks != case.ranks
+        found = ranks.measure(case)
+        measured.append(found)
+        _say((*(table.columns(case.ranks) if begins else ("",)), *table.block(found)))
+    return setting
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """The run that the options ask for; raises OptionError with one clear line."""
+    try:
+        host = choose(options.sglang, options.contract)
+        subject = find(options.name, host.contract)
+    except (HostError, UnknownPlatform, ContractError) as error:
+        raise OptionError(str(error).removeprefix("--platform=")) from error
+    if options.warmup < 0:
+        raise OptionError(f"--warmup={options.warmup}: 0 or more is needed")
+    if options.iterations < 1:
+        raise OptionError(f"--iterations={options.iterations}: at least 1 is needed")
+    if not 0 < options.deadline < math.inf:
+        raise OptionError(f"--deadline={options.deadline:g}: a number of seconds above 0 is needed")
+    dtypes = sizes.dtypes(options.dtype)
+    return Plan(
+        subject=subject,
+        host=host,
+        world_sizes=sizes.world_sizes(options.world_size),
+        dtypes=dtypes,
+        sizes=sizes.sizes(options.sizes, options.min, options.max, options.factor, dtypes),
+        engines=(*sizes.engines(options.engines, _OF_YOUR_CHOICE), *YARDSTICKS),
+        warmup=options.warmup,
+        iterations=options.iterations,
+        deadline=options.deadline,
+    )
+
+
+def _see_that_it_can_be_written(options: argparse.Namespace) -> None:
+    """Not after a long run."""
+    if options.plot:
+        plot.require(options.plot)
+    for option, path in (("--json", options.json), ("--plot", options.plot)):
+        if path is not None and not path.parent.is_dir():
+            raise OptionError(f"{option}={path}: there is no folder {path.parent}; make it, or name another")
+        if path is not None and path.is_dir():
+            raise OptionError(f"{option}={path}: that is a folder; name a file")
+
+
+def _say(lines: Iterable[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def _end(message: str, status: int) -> int:
+    print(f"sglang-conformance bench: {message}", file=sys.stderr)
+    return status

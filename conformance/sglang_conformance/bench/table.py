@@ -1,0 +1,115 @@
+"""The table of a benchmark, for a terminal of 100 columns: a heading, a block for each size, and what is to be said."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from .model import Figures, Measured, Taken, figures
+from .record import Setting
+
+WIDTH = 100
+
+_WIDTHS = (9, 10, 10, 18, 10, 8, 8, 10, 9, 8)
+_LEFT = (2, 3)
+_HEAD = (
+    ("", "", "", "", "", "algbw", "busbw", "times as", "times as", ""),
+    ("", "", "", "", "time", "", "", "fast as", "long as", ""),
+    ("size", "count", "dtype", "engine", "µs", "GB/s", "GB/s", "backend", "a copy", "#wrong"),
+)
+
+
+def heading(setting: Setting) -> Iterator[str]:
+    """What was measured, where and how."""
+    yield f"all-reduce on {setting.platform}, by sglang-conformance bench"
+    facts = {
+        "platform": setting.platform_told,
+        "host": setting.host_told,
+        "backend": setting.backend,
+        "ranks": setting.ranks_told,
+        "machine": setting.machine_told,
+        "times": setting.times_told,
+    }
+    for label, text in facts.items():
+        lines = textwrap.wrap(text, WIDTH - 12) or [""]
+        yield f"  {label:<9} {lines[0]}"
+        yield from (f"  {'':<9} {line}" for line in lines[1:])
+
+
+def columns(ranks: int) -> Iterator[str]:
+    """The head of the table of a group."""
+    yield ""
+    yield f"{ranks} ranks"
+    for names in _HEAD:
+        yield _row(names)
+    yield "-" * len(_row(_HEAD[-1]))
+
+
+def block(measured: Measured) -> Iterator[str]:
+    """The lines of one size: what it is stands in the first."""
+    case = measured.case
+    names: Sequence[str] = (sized(case.bytes), str(case.count), case.dtype)
+    for taken in measured.taken:
+        yield _row((*names, named(taken), *_figures(figures(measured, taken)), str(taken.wrong)))
+        names = ("", "", "")
+
+
+def closing(measured: Sequence[Measured]) -> Iterator[str]:
+    """Which engines were not there and why, and whether every value was right."""
+    for engine, why, cases in _absent(measured):
+        everywhere = len(cases) == len(measured)
+        where = "" if everywhere else f" for {_listed(sized(each.case.bytes) for each in cases)}"
+        yield from textwrap.wrap(f"{engine}: not measured{where}: {why}", WIDTH, subsequent_indent="  ")
+    wrong = sum(each.wrong for each in measured)
+    if not wrong:
+        yield "every value is right, those of the warm-up too"
+        return
+    engines = _listed(taken.engine for each in measured for taken in each.taken if taken.wrong)
+    yield f"WRONG VALUES: {wrong} elements, by {engines}; the times of what computes wrong values mean nothing"
+
+
+def sized(size: int) -> str:
+    """Bytes in the largest unit in which they are a whole number, or in one of a tenth of it."""
+    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= step and (10 * size) % step == 0:
+            return f"{size / step:g} {unit}"
+    return f"{size} B"
+
+
+def named(taken: Taken) -> str:
+    """The engine's name; for the group, with that of the engine which it chose."""
+    return f"{taken.engine} ({taken.by})" if taken.by else taken.engine
+
+
+def _figures(found: Figures) -> tuple[str, ...]:
+    times = "" if found.vs_backend is None else f"{_digits(found.vs_backend, 3)}x"
+    length = "" if found.vs_copy is None else f"{_digits(found.vs_copy, 3)}x"
+    bus = "" if found.bus is None else _digits(found.bus, 3)
+    return _digits(found.microseconds, 4), _digits(found.algorithm, 3), bus, times, length
+
+
+def _digits(value: float, count: int) -> str:
+    """A number with so many digits that count, as far as that needs no more than four places."""
+    places = count - 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{max(0, min(4, places))}f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    padded = (
+        f"  {cell:<{width - 2}}" if number in _LEFT else f"{cell:>{width}}"
+        for number, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
+    )
+    return "".join(padded).rstrip()
+
+
+def _absent(measured: Sequence[Measured]) -> list[tuple[str, str, list[Measured]]]:
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for each in measured:
+        for engine, why in each.absent.items():
+            found.setdefault((engine, why), []).append(each)
+    return [(engine, why, cases) for (engine, why), cases in found.items()]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
