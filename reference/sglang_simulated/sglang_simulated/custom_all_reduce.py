@@ -8,16 +8,18 @@ A group asks this before PyNCCL and torch.distributed (0.5.23, srt/distributed/p
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import uuid
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from sglang_simulated.meeting import place_in, told_by_all
+from sglang_simulated.hardware import has_all_reduce
+from sglang_simulated.meeting import place_in, told_in_time
 from sglang_simulated.runtime import DeviceLike, runtime
 from sglang_simulated.streams import current_stream
 from sglang_simulated.tensor import SimTensor
@@ -25,7 +27,17 @@ from sglang_simulated.tensor import SimTensor
 SIZES = range(2, 9)
 MAX_BYTES = 8 << 20
 PACK = 16  # bytes that the device reads at once
+SECONDS = 20.0  # that the ranks wait for each other while they meet
 TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64})
+
+
+class Able(NamedTuple):
+    """What a rank says before anything is made: its machine, its maximum, a name to meet at, or why it cannot."""
+
+    machine: str
+    max_size: int
+    name: str
+    trouble: str = ""
 
 
 class SimCustomAllreduce:
@@ -46,22 +58,43 @@ class SimCustomAllreduce:
         self._meet()
 
     def _meet(self) -> None:
-        """Say what this rank can do; make the engine where all can; keep it where all have made it."""
-        said = told_by_all(self.group, (_machine(), self.max_size, uuid.uuid4().hex))
-        self.why_disabled = _obstacle([(machine, most) for machine, most, _ in said])
-        if self.why_disabled:
-            return
-        trouble = ""
+        """Say what this rank can do; make the engine where all can; keep it where all have made it.
+
+        Where a rank does not come in time, this one has none, and says so to those that come later.
+        """
         try:
-            self._engine = _engine(said[0][2], self.rank, self.world_size)
-        except Exception as error:  # whatever it is, the others must hear of it
-            trouble = f"rank {self.rank} cannot make its engine: {error}"
-        self.why_disabled = next(filter(None, told_by_all(self.group, trouble)), "")
-        if self._engine is not None:
-            self._finalizer = weakref.finalize(self, self._engine.close)
+            told = told_in_time(self.group, json.dumps(self._able()), SECONDS)
+            said = [Able(*json.loads(text)) for text in told]
+            self.why_disabled = obstacle(said)
             if self.why_disabled:
-                self.close()
-        self.disabled = self.original_disabled = bool(self.why_disabled)
+                return  # on all ranks
+            self._make(said[0].name)
+        except TimeoutError as error:
+            self.why_disabled = str(error)
+        except Exception as error:
+            self.why_disabled = f"rank {self.rank} cannot make its engine: {error}"
+        try:
+            told = told_in_time(self.group, self.why_disabled, SECONDS)
+        except TimeoutError as error:
+            told = [self.why_disabled, str(error)]
+        self.why_disabled = "; ".join(dict.fromkeys(filter(None, told)))  # the causes of all, and what came of them
+        if self.why_disabled:
+            self.close()
+        else:
+            self.disabled = self.original_disabled = False
+
+    def _able(self) -> Able:
+        try:
+            machine, trouble = _machine(), ""
+        except Exception as error:  # the others wait for an answer
+            machine, trouble = "", f"rank {self.rank}: {error}"
+        return Able(machine, self.max_size, uuid.uuid4().hex, trouble)
+
+    def _make(self, name: str) -> None:
+        import sglang_host_all_reduce
+
+        self._engine = sglang_host_all_reduce.Engine(name, self.rank, self.world_size, SECONDS)
+        self._finalizer = weakref.finalize(self, self._engine.close)
 
     def should_custom_ar(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is reduced here. It depends on what all ranks have alike: type, size and layout."""
@@ -69,11 +102,10 @@ class SimCustomAllreduce:
 
     def custom_all_reduce(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The sum over all ranks, in a new tensor of the same strides; None where it is not reduced here."""
-        if not self.should_custom_ar(tensor) or not isinstance(tensor, SimTensor):
+        if not self.should_custom_ar(tensor):
             return None
         out = torch.empty_like(tensor)
-        assert isinstance(out, SimTensor)
-        source, target = _row(tensor._host), _row(out._host)
+        source, target = _row(tensor), _row(out)
         self._engine.all_reduce(source, target)
         graph = current_stream(self.device).graph
         if graph is not None:
@@ -100,7 +132,7 @@ class SimCustomAllreduce:
 def refusal(tensor: torch.Tensor, max_size: int) -> str:
     """Why a tensor is not reduced here; empty where it is."""
     size = tensor.numel() * tensor.element_size()
-    if tensor.device.type != "sim":
+    if not isinstance(tensor, SimTensor):
         return f"it lies on {tensor.device}"
     if tensor.dtype not in TYPES:
         return f"there is no sum of {tensor.dtype}"
@@ -122,17 +154,16 @@ def _fills_its_memory(tensor: torch.Tensor) -> bool:
     return True
 
 
-def _row(host: torch.Tensor) -> torch.Tensor:
-    """The elements in the order in which they lie in memory."""
+def _row(tensor: Any) -> torch.Tensor:
+    """The elements in the order in which they lie in memory, which the host sees."""
+    host: torch.Tensor = tensor._host
     return host.detach().as_strided((host.numel(),), (1,))
 
 
 def _machine() -> str:
-    """What tells apart the machines whose processes share no memory; empty where the engine is not installed."""
-    from sglang_simulated.hardware import has_all_reduce
-
+    """What tells apart the machines whose processes share no memory. RuntimeError without the engine."""
     if not has_all_reduce():
-        return ""
+        raise RuntimeError("the engine is not installed")
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
@@ -141,19 +172,13 @@ def _machine() -> str:
         return platform.node()
 
 
-def _obstacle(said: list[tuple[str, int]]) -> str:
+def obstacle(said: list[Able]) -> str:
     """Why these ranks cannot reduce by the engine; empty where they can. All have heard the same, and say the same."""
     if len(said) not in SIZES:
         return f"{len(said)} ranks are not between {SIZES[0]} and {SIZES[-1]}"
-    without = [str(rank) for rank, (machine, _) in enumerate(said) if not machine]
-    if without:
-        return f"the engine is not installed for rank {', '.join(without)}"
-    if len({machine for machine, _ in said}) > 1:
+    trouble = next((each.trouble for each in said if each.trouble), "")
+    if trouble:
+        return trouble
+    if len({each.machine for each in said}) > 1:
         return "the ranks are on several machines"
-    return "" if len({most for _, most in said}) == 1 else "the ranks were given different maximums"
-
-
-def _engine(name: str, rank: int, size: int) -> Any:
-    import sglang_host_all_reduce
-
-    return sglang_host_all_reduce.Engine(name, rank, size)
+    return "" if len({each.max_size for each in said}) == 1 else "the ranks were given different maximums"
