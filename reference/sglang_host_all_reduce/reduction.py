@@ -17,10 +17,10 @@ from .arithmetic import Arithmetic
 from .regions import Regions
 from .shares import Tile, share_bytes, tiles
 
-ONE_SHOT = 1 << 16
+ONE_SHOT = 1 << 17
 """Bytes up to which a tensor is summed in one shot."""
 
-TILE = 1 << 19
+TILE = 1 << 20
 """Bytes of the largest tile."""
 
 _MOST_VIEWS = 64

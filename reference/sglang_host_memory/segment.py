@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import mmap
 import os
 import platform
@@ -35,9 +34,10 @@ from .layout import (
 )
 from .troubles import AbsentError, StoppedError
 
-_LOOKS = 100  # before the first yield
-_TURNS = 500  # yields before it sleeps
-_PAUSE = 50e-6
+_LOOKS = 100  # before the first yield, where each rank has a core
+_TURNS = 1000  # yields before it sleeps
+_PAUSE, _LONGEST_PAUSE = 50e-6, 1e-3
+_PART = 1 / 16  # of what it has waited, that a longer pause may last
 _LOOK = 0.02  # seconds between looks at whether the others live
 
 
@@ -63,8 +63,7 @@ class Segment:
         self._seconds = seconds
         self._stopped = ""
         self._process, self._space = os.getpid(), processes.space()
-        crowded = layout.size > len(os.sched_getaffinity(0))
-        self._looks, self._turns = (0, 2) if crowded else (_LOOKS, _TURNS)
+        self._looks = _LOOKS if layout.size <= len(os.sched_getaffinity(0)) else 0
 
     # Where things lie.
 
@@ -144,22 +143,21 @@ class Segment:
         Raises AbsentError where one of them cannot do it any more, as it has ended, has left or has failed, or where
         the time is up; StoppedError where this rank's own work is stopped.
         """
-        turns, until, look = 0, math.inf, math.inf
+        for _ in range(_TURNS):
+            if ready():
+                return
+            os.sched_yield()
+        began = look = time.monotonic()
         while not ready():
-            turns += 1
-            if turns < self._turns:
-                os.sched_yield()
-                continue
             now = time.monotonic()
-            if turns == self._turns:
-                until, look = now + self._seconds, now + _LOOK
+            waited = now - began
             if now >= look:
                 look = now + _LOOK
                 self._require_peers(ready, ranks)
-                if now >= until:
+                if waited >= self._seconds:
                     names = ", ".join(map(str, ranks))
                     raise AbsentError(f"rank {names} did not come within {self._seconds:g} s")
-            time.sleep(_PAUSE)
+            time.sleep(min(max(_PAUSE, waited * _PART), _LONGEST_PAUSE))
 
     def _require_peers(self, ready: Callable[[], object], ranks: tuple[int, ...]) -> None:
         if self._stopped:
