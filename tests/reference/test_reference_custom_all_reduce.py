@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -233,10 +234,12 @@ def test_reasons_are_sentences_of_what_is_against_each() -> None:
     assert generations.none("rank 1 never came").reason == (
         "no custom all-reduce (the second generation: rank 1 never came; the first generation: rank 1 never came)"
     )
-    plain = choose(joined(2, lanes=0), NEWEST).as_plain()
-    assert plain["generation"] == FIRST
-    assert plain["passed_over"][0]["generation"] == SECOND
-    assert isinstance(generations.none("x"), Verdict)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_verdicts_are_told_as_plain_data(seed: int) -> None:
+    verdict: Verdict = choose(worlds(seed), NEWEST)
+    assert generations.verdict_of(json.loads(json.dumps(verdict.as_plain()))) == verdict
 
 
 # Limits, to the byte.

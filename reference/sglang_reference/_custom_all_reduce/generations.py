@@ -73,13 +73,8 @@ class Verdict:
         return replace(self, rungs=tuple(rungs))
 
     def as_plain(self) -> dict[str, Any]:
-        """As plain data, for those that only report it."""
-        return {
-            "generation": self.generation,
-            "reason": self.reason,
-            "passed_over": [passed._asdict() for passed in self.passed_over],
-            "linked": self.linked,
-        }
+        """As plain data, from which :func:`verdict_of` makes it again."""
+        return {"rungs": [[rung.generation, rung.against] for rung in self.rungs], "linked": self.linked}
 
 
 Rule = Callable[[Topology, str], str]
@@ -90,6 +85,11 @@ def choose(topology: Topology, release: str) -> Verdict:
     """The verdict on a group, which depends on nothing else: all ranks that know the same facts come to the same."""
     rungs = (Rung(generation, _against(rules, topology, release)) for generation, rules in _RULES)
     return Verdict(tuple(rungs), topology.linked)
+
+
+def verdict_of(plain: dict[str, Any]) -> Verdict:
+    """The verdict of plain data."""
+    return Verdict(tuple(Rung(*rung) for rung in plain["rungs"]), plain["linked"])
 
 
 def none(why: str) -> Verdict:
@@ -163,6 +163,9 @@ def _one_node_or_fabric(topology: Topology, release: str) -> str:
 def _every_pair_is_linked(topology: Topology, release: str) -> str:
     if not topology.one_node:
         return ""  # what joins machines is a fabric, of which no lanes are told
+    for at, rank in enumerate(topology.ranks):
+        if rank.unseen:
+            return f"rank {at} does not know its links: {rank.unseen}"
     return _between("no lane of NVLink or XGMI joins", next(topology.unlinked(), None))
 
 
@@ -175,6 +178,9 @@ def _every_pair_is_linked_where_more_than_two(topology: Topology, release: str) 
 def _every_pair_has_access(topology: Topology, release: str) -> str:
     if topology.kind == ROCM or not topology.one_node:
         return ""
+    for at, rank in enumerate(topology.ranks):
+        if rank.untried:
+            return f"rank {at} has not tried its access to the others: {rank.untried}"
     return _between("no access to each other's memory for", next(topology.apart(), None))
 
 

@@ -64,13 +64,16 @@ class Settings:
 class Rank:
     """One rank: what it is, what it sees of each rank in order (of itself, nothing that matters), what it is told.
 
-    ``missing`` says why its facts are not known: its probe failed, hung, or it never came.
+    ``missing`` says why nothing is known of it: it could not say what it is, or never came; ``unseen`` why its links
+    are not known, as where looking for them failed or hung, and ``untried`` the same of access: then it has none.
     """
 
     device: Device
     views: tuple[View, ...]
     settings: Settings = Settings()
     missing: str = ""
+    unseen: str = ""
+    untried: str = ""
 
 
 @dataclass(frozen=True)
