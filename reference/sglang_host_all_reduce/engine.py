@@ -90,6 +90,8 @@ class Engine:
         ranks where one has no such memory, which leaves the engine as it was.
         """
         count, width = math.prod(shape), arithmetic_of(dtype).width
+        if any(length < 0 for length in shape):
+            raise ValueError(f"a tensor cannot have the shape {tuple(shape)}")
         self._enter()
         try:
             memory = self._regions.make(
