@@ -8,18 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import engines, values
-from .model import COPY, ENGINES, ITEM_BYTES
+from .jobs import ASKING, MAKING, PARTS
+from .model import COPY, ITEM_BYTES
 
 if TYPE_CHECKING:
     from ..ranks.rank import Rank
     from ..suite.execute import Stage
     from ..suite.member import Member
-
-DESCRIBE = f"{__name__}:describe"
-MEASURE = f"{__name__}:measure"
-
-PARTS = ("making the tensors", "asking for the engines", *ENGINES)
-"""What a rank may be at, by the number that it says: a failure then tells which."""
 
 _AN_ITERATION = 1 << 20
 _MOST_CALLS = 50
@@ -47,9 +42,9 @@ def measure(
     """
     stage: Stage = rank.state[0]
     member = _member(rank)
-    rank.reach(0)
+    rank.reach(MAKING)
     room = _Room.of(member, size, dtype)
-    rank.reach(1)
+    rank.reach(ASKING)
     offered, absent = engines.offered(wanted, member, stage, room.rows, room.targets)
     seconds: dict[str, list[float]] = {engine.name: [] for engine in offered}
     wrong = dict.fromkeys(seconds, 0)

@@ -55,7 +55,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=DEFAULT_DEADLINE,
-        help="how long the ranks may take to start, and again for each size (default: %(default)g)",
+        help="how long each size may take; starting has at least 30 (default: %(default)g)",
     )
     add("--json", metavar="FILE", type=Path, help="write the record there")
     add("--plot", metavar="FILE", type=Path, help="draw it there, as .svg or .png (needs the extra plot: matplotlib)")

@@ -20,10 +20,11 @@ from ..ranks.pool import Pool
 from ..ranks.report import GroupReport
 from ..subject import Subject
 from ..suite import jobs
-from . import body
+from .jobs import BODY, DESCRIBE, MEASURE, PARTS
 from .model import Case, Measured, Taken, slowest
 
 USUAL_RANKS = (2, 4)
+_START = 30.0
 
 
 class BenchError(RuntimeError):
@@ -35,7 +36,7 @@ class Plan:
     """What is to be measured: on which platform, in which host, with which messages, how often.
 
     ``world_sizes`` None: as the devices allow. ``engines``: those wanted, the yardsticks among them. ``deadline``:
-    seconds that the ranks have to come to life, and again for each message.
+    seconds for each message.
     """
 
     subject: Subject
@@ -47,6 +48,11 @@ class Plan:
     warmup: int
     iterations: int
     deadline: float
+
+    @property
+    def patience(self) -> float:
+        """Seconds that each step of coming to life has: it may be slow where a message is not."""
+        return max(self.deadline, _START)
 
 
 @contextlib.contextmanager
@@ -99,7 +105,7 @@ class Bench:
 
     def describe(self, ranks: int) -> Mapping[str, str]:
         """What the first of so many ranks says of its device and its backend."""
-        report = self._run(ranks, body.DESCRIBE, {}, f"on {ranks} ranks")
+        report = self._run(ranks, DESCRIBE, {}, f"on {ranks} ranks")
         said: Mapping[str, str] = report.values[0]
         return said
 
@@ -114,7 +120,7 @@ class Bench:
             "wanted": plan.engines,
         }
         where = f"{case.bytes} bytes of {case.dtype} on {case.ranks} ranks"
-        report = self._run(case.ranks, body.MEASURE, given, where)
+        report = self._run(case.ranks, MEASURE, given, where)
         engines = [value["engines"] for value in report.values]
         taken = tuple(
             Taken(
@@ -139,7 +145,7 @@ class Bench:
 
     def _ready(self) -> Pool:
         if self._pool is None:
-            seconds = self._plan.deadline
+            seconds = self._plan.patience
             entering = self._ground.entering
             arguments = {
                 "address": self._store.address,
@@ -157,7 +163,7 @@ def _preloaded(subject: Subject) -> tuple[str, ...]:
     """What the first process imports: nothing of the host's or the vendor's. Tensors may be of a Python subclass, for
     which torch imports much at the first operation.
     """
-    common = ("torch", "numpy", jobs.PREPARE_RANK.partition(":")[0], body.__name__)
+    common = ("torch", "numpy", jobs.PREPARE_RANK.partition(":")[0], BODY)
     return common if subject.in_tree else (*common, "torch.distributed.tensor")
 
 
@@ -168,14 +174,14 @@ def _opened(plan: Plan, zygote: Warm) -> Bench:
         "subject": plan.subject.to_json(),
     }
     world = plan.subject.world()
-    platform, result = zygote.warm(jobs.RESOLVE_PLATFORM, entering, world=world, deadline=plan.deadline)
+    platform, result = zygote.warm(jobs.RESOLVE_PLATFORM, entering, world=world, deadline=plan.patience)
     if platform is None:
         raise BenchError(f"the platform could not be resolved: {_why(result)}")
     forks = platform.threads == 1 and not platform.run(jobs.FORKS_BADLY).value
     if not forks:  # each rank resolves it anew
-        counted = zygote.run(jobs.COUNT_DEVICES, {"entering": entering}, world=world, deadline=3 * plan.deadline)
+        counted = zygote.run(jobs.COUNT_DEVICES, {"entering": entering}, world=world, deadline=3 * plan.patience)
     else:
-        counted = platform.run(jobs.COUNT_DEVICES, deadline=plan.deadline)
+        counted = platform.run(jobs.COUNT_DEVICES, deadline=plan.patience)
     if counted.failure is not None:
         raise BenchError(f"the platform's devices could not be counted: {_why(counted)}")
     ground = ThisMachine(zygote, zygote, counted.value["count"], entering=entering, world=world)
@@ -203,7 +209,7 @@ def _why(result: Result) -> str:
 def _line(report: GroupReport, where: str) -> str:
     """What the first rank to fail did, at what, and where in the vendor's code."""
     rank = cause(report)
-    at = f"{body.PARTS[rank.part]}: " if where and rank.part < len(body.PARTS) else ""
+    at = f"{PARTS[rank.part]}: " if where and rank.part < len(PARTS) else ""
     which = f"rank {rank.rank} of {len(report.ranks)}"
     return f"{where}{', ' if where else ''}{at}{which}: {_failure(rank.failure, rank.output)}"
 

@@ -178,8 +178,8 @@ def _result(measured: Measured, taken: Taken) -> dict[str, Any]:
         "engine": taken.engine,
         "by": taken.by,
         "calls": taken.calls,
-        "time_us": round(1e6 * taken.time, 3),
-        "quartiles_us": [round(1e6 * low, 3), round(1e6 * high, 3)],
+        "time_us": _six(1e6 * taken.time),
+        "quartiles_us": [_six(1e6 * low), _six(1e6 * high)],
         **_rounded(figures(measured, taken)),
         "wrong": taken.wrong,
     }
@@ -192,4 +192,9 @@ def _rounded(found: Figures) -> Mapping[str, float | None]:
         "times_as_fast_as_backend": found.vs_backend,
         "times_as_long_as_copy": found.vs_copy,
     }
-    return {name: None if value is None else float(f"{value:.6g}") for name, value in named.items()}
+    return {name: None if value is None else _six(value) for name, value in named.items()}
+
+
+def _six(value: float) -> float:
+    """The six digits that count, more than any clock is worth."""
+    return float(f"{value:.6g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator
 
@@ -46,7 +47,7 @@ def _steps(least: str, most: str, factor: float) -> Iterator[int]:
     low, high = size(least, "--min"), size(most, "--max")
     if low > high:
         raise OptionError(f"--min={least} is more than --max={most}: give the smaller one as --min")
-    if not factor > 1:
+    if not 1 < factor < math.inf:
         raise OptionError(f"--factor={factor:g}: each size is the one before by this; more than 1 is needed, as in 2")
     steps = 0
     while low <= high:

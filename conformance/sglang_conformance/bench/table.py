@@ -83,13 +83,13 @@ def named(taken: Taken) -> str:
 
 
 def _figures(found: Figures) -> tuple[str, ...]:
-    times = "" if found.vs_backend is None else f"{_digits(found.vs_backend, 3)}x"
-    length = "" if found.vs_copy is None else f"{_digits(found.vs_copy, 3)}x"
-    bus = "" if found.bus is None else _digits(found.bus, 3)
-    return _digits(found.microseconds, 4), _digits(found.algorithm, 3), bus, times, length
+    times = "" if found.vs_backend is None else f"{digits(found.vs_backend, 3)}x"
+    length = "" if found.vs_copy is None else f"{digits(found.vs_copy, 3)}x"
+    bus = "" if found.bus is None else digits(found.bus, 3)
+    return digits(found.microseconds, 4), digits(found.algorithm, 3), bus, times, length
 
 
-def _digits(value: float, count: int) -> str:
+def digits(value: float, count: int) -> str:
     """A number with so many digits that count, as far as that needs no more than four places."""
     places = count - 1 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:.{max(0, min(4, places))}f}"
