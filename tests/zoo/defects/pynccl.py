@@ -194,7 +194,7 @@ _STATES = (
     _edited(
         "pynccl-meets-over-a-group-of-nccls",
         "NCCL-012",
-        "pynccl.py",
+        "meeting.py",
         "    if dist.get_backend(group) == dist.Backend.NCCL:\n",
         "    if False:\n",
     ),
