@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import processes
@@ -86,17 +87,15 @@ def _guest(place: str, rank: int, layout: Layout) -> mmap.mmap | None:
         process = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
     if not process:
         raise MachineError("the first rank to come is in another space of processes, and cannot be seen from here")
-    descriptor = _descriptor_of(process, f"/memfd:{place} (deleted)")
-    if descriptor is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        memory = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
-        entered = _enter(memory, rank, layout)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a mapping holds the file open
-        return memory if entered else None
-    finally:
-        os.close(descriptor)
+    for descriptor in _descriptors_of(process, f"/memfd:{place} (deleted)"):
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            opened.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a mapping holds the file open
+            memory = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+            if _enter(memory, rank, layout):
+                return memory
+    return None
 
 
 def _host(place: str, rank: int, layout: Layout, held: contextlib.ExitStack) -> mmap.mmap | None:
@@ -121,15 +120,13 @@ def _host(place: str, rank: int, layout: Layout, held: contextlib.ExitStack) -> 
     return memory
 
 
-def _descriptor_of(process: int, link: str) -> int | None:
-    """What a process has open under that name, opened here; None where it has ended, or has it no more."""
-    folder = Path(f"/proc/{process}/fd")
-    with contextlib.suppress(FileNotFoundError):
-        for each in folder.iterdir():
+def _descriptors_of(process: int, link: str) -> Iterator[int]:
+    """What a process has open under that name, opened here one by one: of earlier meetings too, while it holds them."""
+    with contextlib.suppress(FileNotFoundError):  # it has ended, or let go
+        for each in Path(f"/proc/{process}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if os.readlink(each) == link:
-                    return os.open(each, os.O_RDWR | os.O_CLOEXEC)
-    return None
+                    yield os.open(each, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _enter(memory: mmap.mmap, rank: int, layout: Layout) -> bool:
