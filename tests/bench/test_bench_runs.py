@@ -18,7 +18,7 @@ import pytest
 from bench.conftest import COMMAND, QUICK, SCHEMA, run_bench, simulated
 from plugin.conftest import environment
 from probes.processes import MARK, comes_true, marked
-from sglang_conformance.bench.table import digits
+from sglang_conformance.bench.layout import digits
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

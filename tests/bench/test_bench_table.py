@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.taken import SETTING, measured, on_cpu
-from sglang_conformance.bench import table
+from sglang_conformance.bench import layout, table
 
 HUGE = measured(1 << 34)
 
@@ -14,7 +14,7 @@ HUGE = measured(1 << 34)
 def test_lines_fit_a_terminal_of_100_columns(case: object) -> None:
     lines = [*table.heading(SETTING), *table.columns(32)]
     lines += [*table.block(case), *table.closing([case])]  # type: ignore[arg-type, list-item]
-    assert max(map(len, lines)) <= table.WIDTH
+    assert max(map(len, lines)) <= layout.WIDTH
     assert all(line == line.rstrip() for line in lines)
 
 
@@ -61,7 +61,7 @@ def test_copy_has_no_bus_and_no_backend() -> None:
     ],
 )
 def test_sizes_are_named(size: int, name: str) -> None:
-    assert table.sized(size) == name
+    assert layout.sized(size) == name
 
 
 def test_what_was_not_there_is_told_once_with_its_reason() -> None:

@@ -31,11 +31,11 @@ def test_wrong_values_are_counted(project: Path) -> None:
     options = ("sim", *QUICK, "--sizes=1K", "--engines=pynccl", "--json=bench.json")
     ran = run_bench(project, *options, paths=[simulated(project.parent, wrong)])
     assert ran.status == 1, ran.err
-    assert "WRONG VALUES: 400 elements, by backend; " in ran.out  # 2 of 50 calls of 4 iterations, on one rank
+    assert "WRONG VALUES: 160 elements, by backend; " in ran.out  # 2 in each of 20 calls of 4 iterations, on one rank
     record = json.loads((project / "bench.json").read_text())
-    assert {each["engine"]: each["wrong"] for each in record["results"]} == {"pynccl": 0, "backend": 400, "copy": 0}
-    assert record["wrong"] == 400
-    assert [row[-1] for row in ran.rows if "backend" in row] == ["400"]
+    assert {each["engine"]: each["wrong"] for each in record["results"]} == {"pynccl": 0, "backend": 160, "copy": 0}
+    assert record["wrong"] == 160
+    assert [row[-1] for row in ran.rows if "backend" in row] == ["160"]
 
 
 def test_result_of_an_earlier_call_is_wrong(project: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..suite.member import Member
 
 _AN_ITERATION = 1 << 20
-_MOST_CALLS = 50
+_MOST_CALLS = 20
 _ALIGNMENT = 256
 
 

@@ -12,7 +12,7 @@ from ..config import OptionError
 from ..contract.errors import ContractError
 from ..hosts.choose import HostError, choose
 from ..subject import UnknownPlatform, find
-from . import plot, record, sizes, table
+from . import against, plot, record, sizes, table
 from .measuring import Bench, BenchError, Plan, bench, cases
 from .model import ENGINES, YARDSTICKS, Measured
 
@@ -58,6 +58,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="how long each size may take; starting has at least 30 (default: %(default)g)",
     )
     add("--json", metavar="FILE", type=Path, help="write the record there")
+    add("--against", metavar="FILE", type=Path, help="compare with an earlier record, that --json wrote")
     add("--plot", metavar="FILE", type=Path, help="draw it there, as .svg or .png (needs the extra plot: matplotlib)")
 
 
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         plan = _plan(options)
+        before = against.load(options.against) if options.against else None
         _see_that_it_can_be_written(options)
     except OptionError as error:
         return _end(str(error), UNUSABLE)
@@ -77,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
         with bench(plan) as ranks:
             setting = _measure(plan, ranks, measured)
         _say(("", *table.closing(measured)))
+        if before is not None:
+            _say(("", *against.lines(before, record.to_json(setting, measured))))
         if options.json:
             record.write(options.json, record.dumps(setting, measured))
         if options.plot:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import OptionError
+from .layout import sized
 from .model import BACKEND, COPY, CUSTOM, ENGINES, GRAPH, GROUP, PYNCCL, Measured, figures
 from .record import Setting
-from .table import sized
 
 FORMATS = (".svg", ".png")
 

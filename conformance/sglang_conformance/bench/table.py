@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from .layout import WIDTH, Columns, digits, sized
 from .model import Figures, Measured, Taken, figures
 from .record import Setting
 
-WIDTH = 100
-
-_WIDTHS = (9, 10, 10, 18, 10, 8, 8, 10, 9, 8)
-_LEFT = (2, 3)
+_COLUMNS = Columns((9, 10, 10, 18, 10, 8, 8, 10, 9, 8), left=(2, 3))
 _HEAD = (
     ("", "", "", "", "", "algbw", "busbw", "times as", "times as", ""),
     ("", "", "", "", "time", "", "", "fast as", "long as", ""),
@@ -41,9 +38,7 @@ def columns(ranks: int) -> Iterator[str]:
     """The head of the table of a group."""
     yield ""
     yield f"{ranks} ranks"
-    for names in _HEAD:
-        yield _row(names)
-    yield "-" * len(_row(_HEAD[-1]))
+    yield from _COLUMNS.head(_HEAD)
 
 
 def block(measured: Measured) -> Iterator[str]:
@@ -51,7 +46,7 @@ def block(measured: Measured) -> Iterator[str]:
     case = measured.case
     names: Sequence[str] = (sized(case.bytes), str(case.count), case.dtype)
     for taken in measured.taken:
-        yield _row((*names, named(taken), *_figures(figures(measured, taken)), str(taken.wrong)))
+        yield _COLUMNS.row((*names, named(taken), *_figures(figures(measured, taken)), str(taken.wrong)))
         names = ("", "", "")
 
 
@@ -69,14 +64,6 @@ def closing(measured: Sequence[Measured]) -> Iterator[str]:
     yield f"WRONG VALUES: {wrong} elements, by {engines}; the times of what computes wrong values mean nothing"
 
 
-def sized(size: int) -> str:
-    """Bytes in the largest unit in which they are a whole number, or in one of a tenth of it."""
-    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= step and (10 * size) % step == 0:
-            return f"{size / step:g} {unit}"
-    return f"{size} B"
-
-
 def named(taken: Taken) -> str:
     """The engine's name; for the group, with that of the engine which it chose."""
     return f"{taken.engine} ({taken.by})" if taken.by else taken.engine
@@ -87,20 +74,6 @@ def _figures(found: Figures) -> tuple[str, ...]:
     length = "" if found.vs_copy is None else f"{digits(found.vs_copy, 3)}x"
     bus = "" if found.bus is None else digits(found.bus, 3)
     return digits(found.microseconds, 4), digits(found.algorithm, 3), bus, times, length
-
-
-def digits(value: float, count: int) -> str:
-    """A number with so many digits that count, as far as that needs no more than four places."""
-    places = count - 1 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:.{max(0, min(4, places))}f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    padded = (
-        f"  {cell:<{width - 2}}" if number in _LEFT else f"{cell:>{width}}"
-        for number, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
-    )
-    return "".join(padded).rstrip()
 
 
 def _absent(measured: Sequence[Measured]) -> list[tuple[str, str, list[Measured]]]:
