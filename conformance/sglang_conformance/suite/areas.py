@@ -40,6 +40,11 @@ AREAS = (
     "pynccl_collectives",
     "pynccl_in_groups",
     "pynccl_library",
+    "custom_all_reduce",
+    "custom_all_reduce_tensors",
+    "custom_all_reduce_values",
+    "custom_all_reduce_order",
+    "custom_all_reduce_lives",
 )
 
 

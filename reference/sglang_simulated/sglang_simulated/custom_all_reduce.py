@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import platform
 import uuid
@@ -85,6 +86,7 @@ class SimCustomAllreduce:
 
     def _able(self) -> Able:
         try:
+            _try_memory()
             machine, trouble = _machine(), ""
         except Exception as error:  # the others wait for an answer
             machine, trouble = "", f"rank {self.rank}: {error}"
@@ -106,11 +108,15 @@ class SimCustomAllreduce:
             return None
         out = torch.empty_like(tensor)
         source, target = _row(tensor), _row(out)
-        self._engine.all_reduce(source, target)
+        self._sum(source, target)
         graph = current_stream(self.device).graph
         if graph is not None:
-            graph.record_call(self._engine.all_reduce, source, target)
+            graph.record_call(self._sum, source, target)
         return out
+
+    def _sum(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        with torch.inference_mode(False):  # the engine keeps tensors, which must serve outside of that mode too
+            self._engine.all_reduce(source, target)
 
     @contextlib.contextmanager
     def capture(self) -> Iterator[None]:
@@ -158,6 +164,16 @@ def _row(tensor: Any) -> torch.Tensor:
     """The elements in the order in which they lie in memory, which the host sees."""
     host: torch.Tensor = tensor._host
     return host.detach().as_strided((host.numel(),), (1,))
+
+
+def _try_memory() -> None:
+    """Make a little memory as the engine does, and drop it: OSError where this process can have none."""
+    descriptor = os.memfd_create("sglang-simulated")
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        mmap.mmap(descriptor, mmap.PAGESIZE).close()
+    finally:
+        os.close(descriptor)
 
 
 def _machine() -> str:

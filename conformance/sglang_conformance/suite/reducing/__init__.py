@@ -1,0 +1,1 @@
+"""What several checks of custom all-reduce need, one noun a module."""
