@@ -45,6 +45,10 @@ AREAS = (
     "custom_all_reduce_values",
     "custom_all_reduce_order",
     "custom_all_reduce_lives",
+    "graphs",
+    "graph_backend",
+    "graph_scopes",
+    "graphs_in_groups",
 )
 
 

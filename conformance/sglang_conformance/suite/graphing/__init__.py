@@ -1,0 +1,1 @@
+"""What the checks of device graphs share: capturing, feeding and judging them."""
