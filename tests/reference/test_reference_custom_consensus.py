@@ -33,7 +33,7 @@ from sglang_reference._custom_all_reduce.topology import Device, Settings, Topol
 RELEASE = "0.5.23"
 AMPLE = Deadlines(60.0, 60.0)  # where all come
 SHORT = Deadlines(1.0, 1.0)  # where one does not
-JOIN = 100.0
+JOIN = 240.0
 
 
 class Dead(BaseException):

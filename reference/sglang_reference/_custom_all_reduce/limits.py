@@ -26,7 +26,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 _KIB = 1024
 _MIB = 1024 * _KIB
 _ALIGNMENT = 1024
-_FIRST_MAX = {CUDA: 8 * _MIB, ROCM: 16 * _MIB, MUSA: 16 * 8196 * _KIB}  # so in SGLang: 8196, not 8192
+FIRST_MAX = {CUDA: 8 * _MIB, ROCM: 16 * _MIB, MUSA: 16 * 8196 * _KIB}  # so in SGLang: 8196, not 8192
 _UNBOUNDED = 1 << 62
 
 
@@ -78,15 +78,20 @@ def limits(verdict: Verdict, topology: Topology, release: str) -> Limits | None:
 
 def first_limits(topology: Topology) -> Limits:
     """Those of the first generation."""
-    most = _FIRST_MAX[topology.kind]
-    if topology.kind == ROCM and all(rank.settings.deterministic for rank in topology.ranks):
-        spans: tuple[Span, ...] = (Span(ONE_STAGE, _UNBOUNDED),)
-    elif topology.size == 2:
-        spans = (Span(ONE_STAGE, most),)
-    else:
-        small = 512 * _KIB if topology.size <= 4 else 256 * _KIB
-        spans = (Span(ONE_STAGE, small - 1), Span(TWO_STAGE, most))
+    most = FIRST_MAX[topology.kind]
+    deterministic = topology.kind == ROCM and all(rank.settings.deterministic for rank in topology.ranks)
+    spans = first_spans(topology.size, most, deterministic=deterministic)
     return Limits(spans, spans, pull_bytes=most)
+
+
+def first_spans(size: int, most: int, *, deterministic: bool = False) -> tuple[Span, ...]:
+    """The first generation's algorithms for so many ranks: of all sizes one stage, where it must be deterministic."""
+    if deterministic:
+        return (Span(ONE_STAGE, _UNBOUNDED),)
+    if size == 2:
+        return (Span(ONE_STAGE, most),)
+    small = 512 * _KIB if size <= 4 else 256 * _KIB
+    return (Span(ONE_STAGE, min(small - 1, most)), Span(TWO_STAGE, most))
 
 
 def second_limits(topology: Topology, release: str) -> Limits:

@@ -72,16 +72,11 @@ class NvmlProvider:
             return ""
 
     def _clique(self, handle: Any) -> str:
-        nvml = self._nvml
         try:
-            fabric = nvml.c_nvmlGpuFabricInfo_v3_t()
-            fabric.version = nvml.nvmlGpuFabricInfo_v3
-            nvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(fabric))
-            if fabric.state != getattr(nvml, "NVML_GPU_FABRIC_STATE_COMPLETED", 3):
-                return ""
-            return f"{bytes(fabric.clusterUuid).hex()}/{int(fabric.cliqueId)}"
-        except (AttributeError, TypeError, nvml.NVMLError):  # an old library, an old driver, or no fabric
+            joined = clique_of(self._nvml, handle)
+        except (AttributeError, TypeError, self._nvml.NVMLError):  # an old library or driver
             return ""
+        return "" if joined is None else f"{joined[0].hex()}/{joined[1]}"
 
     @contextmanager
     def _open(self) -> Iterator[None]:
@@ -90,6 +85,19 @@ class NvmlProvider:
             yield
         finally:
             self._nvml.nvmlShutdown()
+
+
+def clique_of(nvml: Any, handle: Any) -> tuple[bytes, int] | None:
+    """The fabric that a device has joined: its cluster, and the clique in it; None where it has joined none.
+
+    Raises AttributeError where the library knows no fabrics, and the library's own error.
+    """
+    fabric = nvml.c_nvmlGpuFabricInfo_v3_t()
+    fabric.version = nvml.nvmlGpuFabricInfo_v3
+    nvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(fabric))
+    if fabric.state != getattr(nvml, "NVML_GPU_FABRIC_STATE_COMPLETED", 3):
+        return None
+    return bytes(fabric.clusterUuid), int(fabric.cliqueId)
 
 
 def library() -> Any:

@@ -6,22 +6,43 @@ device by a hook on :func:`dispatch_custom_allreduce`; the group then makes an o
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
-from sglang_reference._errors import not_covered
+from sglang_reference._custom_all_reduce import settings
 
+from ..._contract import TABLE
 from ..._released import Lifetime, Parameters, released
 from .._devices import kind_of_device
+from ._first_generation import CustomAllreduce
 
 _KINDS = ("cuda", "musa", "rocm")  # the devices for which SGLang has a class
 
 
 @released(Parameters({"group": Lifetime("0.5.13"), "device": Lifetime("0.5.13")}))
-def dispatch_custom_allreduce(group: Any = None, device: Any = None) -> type:
-    """The class for the ranks of ``group`` on ``device``.
+def dispatch_custom_allreduce(group: Any = None, device: Any = None) -> Callable[..., Any]:
+    """The class for the ranks of ``group`` on ``device``: the second generation where it is switched on and the group
+    can use it, and else the first, which finds out for itself whether it is disabled.
 
     Raises AssertionError on a device for which SGLang has none: the group then goes without.
     """
     kind = kind_of_device()
     assert kind in _KINDS, f"SGLang has one for {', '.join(_KINDS)}, and none for {kind or 'this device'}"
-    raise not_covered(f"the custom all-reduce for {kind}")
+    if group is None:
+        return _chosen_for_its_group
+    return _class_for(kind, group, device)
+
+
+def _class_for(kind: str, group: Any, device: Any) -> type:
+    if kind == "cuda" and settings.read(os.environ, TABLE["release"]).second:
+        from . import custom_all_reduce_v2 as second  # at this moment: a hook may replace what it holds
+
+        if second.can_use_custom_all_reduce_v2(group=group, device=device):
+            return second.CustomAllReduceV2
+    return CustomAllreduce
+
+
+def _chosen_for_its_group(group: Any, device: Any) -> Any:
+    """Before 0.5.13 the choice is not told the group; but what it gives is, and there the group's is asked."""
+    return _class_for(kind_of_device(), group, device)(group=group, device=device)
