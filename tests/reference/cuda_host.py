@@ -77,6 +77,15 @@ class HostDevice:
         else:
             self.graph.append(run)
 
+    def identity(self) -> str:
+        return str(os.getpid())
+
+    def processors(self) -> int:
+        return 2
+
+    def can_export(self) -> bool:
+        return True
+
     def capturing(self) -> bool:
         return self.graph is not None
 

@@ -23,6 +23,15 @@ class Device(Memory, Protocol):
     def launch(self, kernel: Any, grid: int, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
         """Launch a Triton kernel after all that the engine has launched before, or capture its launch."""
 
+    def identity(self) -> str:
+        """A name of the device that no other has, whatever its number in a process."""
+
+    def processors(self) -> int:
+        """How many blocks run at once, whatever else does not run."""
+
+    def can_export(self) -> bool:
+        """Whether other processes can open the memory of torch's tensors."""
+
     def capturing(self) -> bool:
         """Whether what is launched now goes into a graph, to be done later."""
 
@@ -91,6 +100,14 @@ class CudaDevice:
         finally:
             self._cudart.relax_capture(before)
 
+    def identity(self) -> str:
+        """The device's UUID."""
+        return str(torch.cuda.get_device_properties(self.where).uuid)
+
+    def processors(self) -> int:
+        """Its streaming multiprocessors: each has room for one block of any of the kernels."""
+        return int(torch.cuda.get_device_properties(self.where).multi_processor_count)
+
     def capturing(self) -> bool:
         """Whether the current stream captures."""
         with torch.cuda.device(self.where):
@@ -109,7 +126,7 @@ class CudaDevice:
         return max(1, int(seconds * _LOOKS_PER_SECOND))
 
     def can_export(self) -> bool:
-        """Whether other processes can open what torch allocates here."""
+        """Whether other processes can open the memory of torch's tensors: not that of expandable segments."""
         probe = torch.empty(1, dtype=torch.uint8, device=self.where)
         try:
             self.export(probe.data_ptr())

@@ -87,7 +87,7 @@ class Engine:
         self._require(source, target)
         nbytes = source.numel() * source.element_size()
         with self._lock:
-            registered = not algorithm.pushes and self._registers and self._collecting and self.device.capturing()
+            registered = not algorithm.pushes and self.registers_now()
             if registered and source.data_ptr() == target.data_ptr():
                 raise ValueError("the sum cannot go where the other ranks read the input")
             plan = launch(self.layout, algorithm, nbytes, source.element_size(), registered)
@@ -101,6 +101,10 @@ class Engine:
             kernel = getattr(self._kernels, algorithm.name.lower())
             arguments = (self._table, *inputs, source, target, *numbers)
             self.device.launch(kernel, plan.grid, arguments, options | {"num_warps": plan.warps})
+
+    def registers_now(self) -> bool:
+        """Whether a pull that is called now has its input read where it lies, as one that a graph holds."""
+        return self._registers and self._collecting and self.device.capturing()
 
     @property
     def _constants(self) -> dict[str, Any]:
@@ -117,7 +121,7 @@ class Engine:
     def _require(self, source: torch.Tensor, target: torch.Tensor) -> None:
         if source.dtype not in DTYPES or target.dtype != source.dtype:
             raise ValueError(f"the kernels sum {', '.join(map(str, DTYPES))}, not {source.dtype} into {target.dtype}")
-        if (source.shape, source.stride()) != (target.shape, target.stride()):
+        if source.shape != target.shape or _order(source) != _order(target):
             raise ValueError(f"the input has strides {source.stride()}, the output {target.stride()}, or other sizes")
         for tensor in (source, target):
             if tensor.device != self.device.where:
@@ -206,6 +210,11 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # a device that has failed keeps its memory no longer than the process
             self.device.synchronize()
         shared.close(alone=alone)
+
+
+def _order(tensor: torch.Tensor) -> list[int]:
+    """The strides that say where elements lie."""
+    return [stride for length, stride in zip(tensor.shape, tensor.stride(), strict=True) if length != 1]
 
 
 def _require_alike(told: list[list[tuple[int, str]]]) -> None:
