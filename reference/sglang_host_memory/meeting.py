@@ -101,13 +101,6 @@ def _guest(place: str, rank: int, layout: Layout) -> mmap.mmap | None:
 def _host(place: str, rank: int, layout: Layout, held: contextlib.ExitStack) -> mmap.mmap | None:
     """Make the memory, and let others come; None where another has done so at the same time."""
     with contextlib.ExitStack() as made:
-        descriptor = os.memfd_create(place, os.MFD_CLOEXEC)
-        made.callback(os.close, descriptor)
-        os.ftruncate(descriptor, layout.length)
-        memory = mmap.mmap(descriptor, layout.length)
-        with memoryview(memory).cast("Q") as words:
-            words[HEAD_SIZE], words[HEAD_BUFFER], words[HEAD_PAIR_BUFFER] = dataclasses.astuple(layout)
-        _enter(memory, rank, layout)
         listener = made.enter_context(socket.socket(socket.AF_UNIX))
         try:
             listener.bind(f"\0{place}")
@@ -115,7 +108,14 @@ def _host(place: str, rank: int, layout: Layout, held: contextlib.ExitStack) -> 
             if error.errno == errno.EADDRINUSE:
                 return None
             raise
-        listener.listen(socket.SOMAXCONN)
+        descriptor = os.memfd_create(place, os.MFD_CLOEXEC)
+        made.callback(os.close, descriptor)
+        os.ftruncate(descriptor, layout.length)
+        memory = mmap.mmap(descriptor, layout.length)
+        with memoryview(memory).cast("Q") as words:
+            words[HEAD_SIZE], words[HEAD_BUFFER], words[HEAD_PAIR_BUFFER] = dataclasses.astuple(layout)
+        _enter(memory, rank, layout)
+        listener.listen(socket.SOMAXCONN)  # until now others are refused
         held.push(made.pop_all())
     return memory
 

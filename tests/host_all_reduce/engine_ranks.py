@@ -25,7 +25,16 @@ _PATHS = (_TESTS, _TESTS.parent / "reference")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (*FLOATS, *INTEGERS, "bool")
-MODES = ("out", "in place", "registered", "registered in place", "some registered", "registered out", "parts")
+MODES = (
+    "out",
+    "in place",
+    "registered",
+    "registered in place",
+    "some registered",
+    "registered otherwise",
+    "registered out",
+    "parts",
+)
 
 
 @contextlib.contextmanager
@@ -143,6 +152,8 @@ def tensors(rank: Rank, engine: Any, count: int, dtype: str, mode: str, value: A
     kind = getattr(torch, dtype)
     shift = rank.number * 3 + 1  # tensors that lie elsewhere on each rank
     held = engine.empty((count + 16,), kind) if "registered" in mode else None
+    if held is not None and mode == "registered otherwise":  # each in the memory of another call
+        held = [held, *(engine.empty((count + 16,), kind) for _ in range(rank.size - 1))][rank.number]
     whole = torch.empty(count + 16, dtype=kind)
     tensor = whole[shift : shift + count] if mode == "parts" else whole[:count].clone()
     if held is not None and mode != "registered out" and (mode != "some registered" or rank.number):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import os
 import signal
 import threading
@@ -289,9 +290,16 @@ def regions(rank: Rank) -> tuple[int, ...]:
     seen.append(held()[1] - before)
     del view
     seen.append(held()[1] - before)
-    for _ in range(5):
-        for mode in ("out", "registered", "some registered"):
-            one_sum(rank, engine, count, "float32", mode)
+    length = 4 * (count + 16)
+    for mode in ("out", "registered", "some registered"):
+        one_sum(rank, engine, count, "float32", mode)
+        room = mmap.mmap(-1, -(-length // mmap.PAGESIZE) * mmap.PAGESIZE * rank.size)  # where the memory was, as a rule
+        for place in range(rank.size):
+            tensor = torch.frombuffer(room, dtype=torch.float32)[place * len(room) // rank.size // 4 :][:count]
+            tensor.fill_(place)
+            engine.all_reduce(tensor, out := ones(count))
+            assert (out == rank.size * place).all()
+        del tensor, room
     seen.append(held()[1] - before)
     for shape in ((), (0,), (3, 0), (2, 3, 5)):
         made = engine.empty(shape, torch.bfloat16)
@@ -341,7 +349,8 @@ def interrupted(rank: Rank) -> tuple[Told, Told]:
     else:
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, 0.1)
-    first = told(lambda: add(engine, ones(4)))
+    first = told(lambda: add(engine, ones(4)))  # to which a rank that is interrupted has given its part
     after = told(lambda: add(engine, ones(4)))
+    rank.state.engine.all_reduce(ones(1), ones(1))  # nobody has left before
     engine.close()
     return first, after
