@@ -31,10 +31,11 @@ _WAIT = 60.0
 
 
 @contextlib.contextmanager
-def ranks() -> Iterator[Pool]:
-    """A pool of ranks in which Triton interprets."""
-    paths = os.pathsep.join(map(str, _PATHS))
-    zygote = client.start(_MODULES, {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"})
+def ranks(*, interpreted: bool = True) -> Iterator[Pool]:
+    """A pool of ranks in which Triton interprets, or compiles for their devices."""
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, _PATHS)), "OMP_NUM_THREADS": "1"}
+    environment |= {"TRITON_INTERPRET": "1"} if interpreted else {}
+    zygote = client.start(_MODULES, environment)
     warm = client.connect(zygote.address)
     pool = Pool(warm, Setup(watched=False), forward=False)
     try:
