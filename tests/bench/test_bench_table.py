@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.taken import SETTING, measured, on_cpu
@@ -10,7 +12,7 @@ from sglang_conformance.bench import layout, table
 HUGE = measured(1 << 34)
 
 
-@pytest.mark.parametrize("case", [measured(), measured(4, dtype="bfloat16"), HUGE, measured(wrong=1234567)])
+@pytest.mark.parametrize("case", [measured(), measured(4, dtype="bfloat16"), HUGE, measured(wrong=1 << 40)])
 def test_lines_fit_a_terminal_of_100_columns(case: object) -> None:
     lines = [*table.heading(SETTING), *table.columns(32)]
     lines += [*table.block(case), *table.closing([case])]  # type: ignore[arg-type, list-item]
@@ -41,6 +43,16 @@ def test_size_is_named_once_a_block() -> None:
     assert "1 MiB" in first
     assert not any("MiB" in line or "float32" in line for line in others)
     assert [line.split()[0] for line in others] == ["pynccl", "backend", "copy"]
+
+
+def test_long_names_and_large_counts_leave_the_columns_where_they_are() -> None:
+    case = measured(wrong=419_430_400)
+    long = tuple(replace(taken, by="torch_symm_mem") if taken.by else taken for taken in case.taken)
+    group, pynccl, *_ = table.block(replace(case, taken=long))
+    plain, *_ = table.block(case)
+    assert group.replace("group (torch_sy…", "group (pynccl)  ") == plain
+    assert pynccl.endswith(" 4.2e+08")
+    assert len(pynccl) == len(plain)
 
 
 def test_copy_has_no_bus_and_no_backend() -> None:

@@ -10,6 +10,7 @@ from .model import Figures, Measured, Taken, figures
 from .record import Setting
 
 _COLUMNS = Columns((9, 10, 10, 18, 10, 8, 8, 10, 9, 8), left=(2, 3))
+_NAME = 16
 _HEAD = (
     ("", "", "", "", "", "algbw", "busbw", "times as", "times as", ""),
     ("", "", "", "", "time", "", "", "fast as", "long as", ""),
@@ -46,7 +47,7 @@ def block(measured: Measured) -> Iterator[str]:
     case = measured.case
     names: Sequence[str] = (sized(case.bytes), str(case.count), case.dtype)
     for taken in measured.taken:
-        yield _COLUMNS.row((*names, named(taken), *_figures(figures(measured, taken)), str(taken.wrong)))
+        yield _COLUMNS.row((*names, named(taken), *_figures(figures(measured, taken)), _counted(taken.wrong)))
         names = ("", "", "")
 
 
@@ -61,12 +62,18 @@ def closing(measured: Sequence[Measured]) -> Iterator[str]:
         yield "every value is right, those of the warm-up too"
         return
     engines = _listed(taken.engine for each in measured for taken in each.taken if taken.wrong)
-    yield f"WRONG VALUES: {wrong} elements, by {engines}; the times of what computes wrong values mean nothing"
+    text = f"WRONG VALUES: {wrong} elements, by {engines}; the times of what computes wrong values mean nothing"
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 
 
 def named(taken: Taken) -> str:
-    """The engine's name; for the group, with that of the engine which it chose."""
-    return f"{taken.engine} ({taken.by})" if taken.by else taken.engine
+    """The engine's name; for the group, with that of the engine which it chose, as far as there is room."""
+    name = f"{taken.engine} ({taken.by})" if taken.by else taken.engine
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+def _counted(wrong: int) -> str:
+    return str(wrong) if wrong < 1_000_000 else f"{wrong:.1e}"
 
 
 def _figures(found: Figures) -> tuple[str, ...]:
