@@ -72,7 +72,7 @@ class Regions:
 
     def claim(self, address: int, length: int) -> int:
         """What to say of so many bytes at an address."""
-        for number, region in self._regions.items():
+        for number, region in tuple(self._regions.items()):  # one may end meanwhile
             offset = address - region.address - self._segment.rank * region.part
             if offset >= 0 and offset + length <= region.part:
                 return number << _OFFSET_BITS | offset
