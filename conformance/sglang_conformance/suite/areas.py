@@ -40,6 +40,7 @@ AREAS = (
     "pynccl_collectives",
     "pynccl_in_groups",
     "pynccl_library",
+    "custom_all_reduce_choice",
     "custom_all_reduce",
     "custom_all_reduce_tensors",
     "custom_all_reduce_values",

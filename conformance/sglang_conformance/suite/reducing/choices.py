@@ -33,7 +33,7 @@ _CONFIG = f"{CHOICE.rpartition('.')[0]}.configs.custom_all_reduce_v2"
 _SWITCHES = ("SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2", "SGLANG_USE_JIT_ALL_REDUCE", "SGLANG_SKIP_P2P_CHECK")
 _BY_NAME = {"CustomAllReduceV2": oracle.SECOND, "CustomAllreduce": oracle.FIRST}
 FOREIGN = "another's"
-_DEADLINE = 8.0
+_DEADLINE = 20.0
 
 
 @dataclass(frozen=True)

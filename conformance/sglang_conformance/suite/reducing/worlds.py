@@ -156,3 +156,52 @@ def _closed(rng: random.Random, size: int) -> frozenset[Pair]:
     pairs = sorted(every_pair(size))
     shut = rng.choice(([], [], [], [], rng.sample(pairs, min(1, len(pairs))), pairs))
     return frozenset(way for one, other in shut for way in ((one, other), (other, one)))
+
+
+def even(world: World) -> World:
+    """The world with access for all or for none: where only some have it, not every rank can tell alone."""
+    if not world.closed:
+        return world
+    shut = ((one, other) for one in range(world.size) for other in range(world.size) if one != other)
+    return replace(world, closed=frozenset(shut))
+
+
+def less_than_linked() -> Iterator[World]:
+    """Two to eight ranks, of which some pairs or all lack their link, while every lane of each device is up."""
+    for size in range(2, 9):
+        whole = every_pair(size)
+        neighbours = frozenset(pair for pair in whole if pair[1] - pair[0] == 1)
+        halves = frozenset(pair for pair in whole if (pair[0] < size // 2) == (pair[1] < size // 2))
+        for links in (frozenset(), whole - {(0, size - 1)}, neighbours if size > 2 else frozenset(), halves):
+            for second in (None, True):
+                yield World((0,) * size, frozenset(links), second=second)
+
+
+def one_step_down() -> Iterator[World]:
+    """Groups that cannot have the second generation, and can have the first."""
+    yield unlinked(2)
+    yield unlinked(2, second=True)
+    for size in (2, 4, 6, 8):
+        yield linked(size, second=False)
+        yield linked(size, kind="musa")
+        yield linked(size, kind="rocm")
+    yield unlinked(2, kind="musa")
+    yield unlinked(2, second=False)
+
+
+def one_sided() -> Iterator[World]:
+    """Groups in which ranks see different things: access in one direction, or to some alone."""
+    for size in (2, 3, 4, 8):
+        for way in ((0, 1), (1, 0), (0, size - 1), (size - 1, 0)):
+            yield replace(linked(size), closed=frozenset({way}))
+    yield replace(unlinked(2), closed=frozenset({(1, 0)}))
+
+
+def across() -> Iterator[World]:
+    """Groups on several machines: in one fabric, in several, in none, with memory that can be mapped and without."""
+    for size in (2, 4, 8, 16):
+        nodes = tuple(rank * 2 // size for rank in range(size))
+        links = frozenset(pair for pair in every_pair(size) if nodes[pair[0]] == nodes[pair[1]])
+        for cliques in ((), ("a",) * size, ("a",) * (size // 2) + ("b",) * (size // 2), ("a",) * (size - 1) + ("",)):
+            for vmm in (False, True):
+                yield World(nodes, links, capability=(10, 0), cliques=cliques, vmm=vmm)
