@@ -14,7 +14,8 @@ import torch.distributed as dist
 from reference.cuda_host import HostDevice
 from reference.cuda_ranks import require_sum, values
 from sglang_conformance.ranks.rank import Rank
-from sglang_reference._cuda_all_reduce.communicator import Communicator, Wanted, connect
+from sglang_reference._cuda_all_reduce.communicator import Communicator, connect
+from sglang_reference._cuda_all_reduce.wanted import Wanted
 from sglang_reference._custom_all_reduce.consensus import Deadlines
 from sglang_reference._custom_all_reduce.limits import Limits, Span
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from .device import CudaDevice, Device
 from .engine import Engine, kernels
 from .gathering import BoardGather, together
 from .layout import PACK, Algorithm, Layout
+from .wanted import Wanted, all_by
 
 BY_NAME: Mapping[str, Algorithm] = {
     names.ONE_SHOT_PUSH: Algorithm.ONE_SHOT_PUSH,
@@ -33,19 +34,6 @@ BY_NAME: Mapping[str, Algorithm] = {
 
 DEADLINES = Deadlines(work=60.0, others=30.0)
 _MOST_BLOCKS = 64
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a group wants: the generation and what it takes, and whether graphs' inputs are registered.
-
-    ``linked``: NVLink joins every pair of different devices.
-    """
-
-    generation: str
-    limits: Limits
-    register: bool = True
-    linked: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,20 +57,25 @@ class Communicator:
         layout = tensors.layout_of(tensor)
         if self.forced is None:
             return tensors.refusal(layout, self.limits, graph=self.engine.registers_now())
-        return tensors.refusal(layout, _all_by(self.forced, self.engine.layout, self.limits))
+        name = next(name for name, each in BY_NAME.items() if each is self.forced)
+        return tensors.refusal(layout, all_by(self.forced, name, self.engine.layout, self.limits))
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of every rank's tensor, in a new one; of a tensor that is taken. Raises ValueError for others."""
         if tensor.numel() == 0:
             return torch.empty_like(tensor)
         nbytes = tensor.numel() * tensor.element_size()
-        name = self.limits.algorithm(nbytes, graph=self.engine.registers_now())
-        if self.forced is None and name not in BY_NAME:
+        algorithm = self.forced or self.algorithm(nbytes)
+        if algorithm is None:
             raise ValueError(f"no algorithm takes {nbytes} bytes")
         source = tensor if tensor.data_ptr() % PACK == 0 else tensor.clone()
         out = torch.empty_like(source)
-        self.engine.all_reduce(source, out, self.forced or BY_NAME[name])
+        self.engine.all_reduce(source, out, algorithm)
         return out
+
+    def algorithm(self, nbytes: int) -> Algorithm | None:
+        """By what so many bytes go now, by their size alone; None where nothing takes them."""
+        return BY_NAME.get(self.limits.algorithm(nbytes, graph=self.engine.registers_now()))
 
     def capture(self) -> contextlib.AbstractContextManager[None]:
         """While graphs are captured: :meth:`.engine.Engine.capture`."""
@@ -142,10 +135,3 @@ def _make(
     layout = Layout(size, blocks, wanted.limits.push_bytes, wanted.limits.pull_bytes)
     engine = Engine(rank, layout, found[0], gather, register=register)
     return Communicator(engine, wanted.limits)
-
-
-def _all_by(algorithm: Algorithm, layout: Layout, limits: Limits) -> Limits:
-    """The limits where one algorithm takes all that its memory holds."""
-    name = next(name for name, each in BY_NAME.items() if each is algorithm)
-    spans = (names.Span(name, layout.capacity(algorithm)),)
-    return replace(limits, eager=spans, graph=spans)
