@@ -25,7 +25,7 @@ _TYPES = ("bfloat16", "float16", "float32")
 _SHAPES = ((64,), (4, 256), (7,), (3, 1000), (1 << 16,))
 _SIZES = (8, 4, 2, 1)  # batches, the largest first, as SGLang captures them
 _STEPS = ((4, 3), (1, 1), (8, 8), (2, 2), (8, 5), (4, 4), (1, 1), (2, 1), (8, 7))  # a graph's size, and a batch's
-_REPLAYS = 1000
+_REPLAYS, _WITH_MORE = 1000, 300  # with two ranks, and with more: those outnumber the cores of small machines
 _LAYERS = 8
 _MIB = 1 << 20
 _FIRST, _ROUNDS = 2, 6  # captures that may take memory for good, and others
@@ -107,9 +107,8 @@ def test_thousand_replays_sum_anew_each_time(member: Member, platform: Any, cont
     numbers = tensors.made(fed[member.number].astype(np.float64), "float32", member.device)
     wanted = np.add.reduce(fed).astype(np.float64)
     with Verdict() as verdict:
-        for way, times in zip(
-            collectives.required(member, platform, contract), (_REPLAYS, _REPLAYS // 10), strict=False
-        ):
+        for number, way in enumerate(collectives.required(member, platform, contract)):
+            times = (_REPLAYS if member.size == 2 else _WITH_MORE) // (10 if number else 1)
             each = collectives.all_reduce(member)
             graph = collectives.captured(member, way, each)
             kept = tensors.poisoned((times, COUNT), each.dtype, member.device)
@@ -272,11 +271,11 @@ def test_captured_collectives_give_their_memory_back(member: Member, platform: A
             del each, graph
             gc.collect()
             held.append(module.allocated(module.of(member.device)))
-        more, most = held[-1] - held[_FIRST - 1], _ROUNDS // 2 * _MIB
-        expect.that(
-            more < most,
-            expected=f"less than {most} bytes more after {_ROUNDS} captures of 1 MiB and more, each of them let go",
-            seen=f"{more} bytes more",
+        plain.takes_less(
+            {"bytes": held[_FIRST - 1]},
+            {"bytes": held[-1]},
+            {"bytes": _ROUNDS // 2 * _MIB},
+            after=f"{_ROUNDS} captures of 1 MiB and more, each of them let go",
             call=f"all-reduces captured by {way.words}",
         )
 

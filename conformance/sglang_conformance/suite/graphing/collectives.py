@@ -15,7 +15,7 @@ from ..collecting.judging import REFUSED, Verdict, attempt, tried
 from ..collecting.parts import MOVE, Parts
 from ..communicating import communicators
 from ..member import Member
-from . import scopes, ways
+from . import plain, scopes, ways
 
 COUNT = 64
 """Elements of most tensors here: whole packs of 16 bytes in each type, one and more for each of many ranks."""
@@ -110,7 +110,9 @@ def required(member: Member, platform: Any, contract: Contract, each: Captured |
     (0.5.23, srt/distributed/parallel_state.py: graph_capture): its backend may refuse, on all ranks alike.
     """
     each = all_reduce(member) if each is None else each
-    found = ways.of(member.device, platform, contract)
+    found = [way for way in ways.of(member.device, platform, contract) if _works(member, way)]
+    if not found:
+        raise expect.NotReached("no graph without a collective is captured and replayed")
     if each.has_engine():
         return found
     served = [way for way in found if _served(member, way, each)]
@@ -142,6 +144,22 @@ def eagerly(verdict: Verdict, each: Captured, salt: int, words: str) -> None:
     got = attempt(call, each.work)
     tensors.synchronise(each.own.device)
     each.judge(verdict, got, parts, call)
+
+
+def _works(member: Member, way: ways.Way) -> bool:
+    """Whether a way captures work without a collective, on every rank: where not, other requirements tell it."""
+    each = plain.line(member.device)
+
+    def once() -> None:
+        with scopes.capturing(member, way):
+            graph = way.capture(each.work)
+        each.gives(graph, [1, 2, 3, 4], way.words)
+
+    try:
+        done = tried(once) is not REFUSED
+    except expect.NotCovered:
+        done = False
+    return all(member.side.to_all(done))
 
 
 def _served(member: Member, way: ways.Way, each: Captured) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,3 +96,13 @@ def held() -> dict[str, int]:
     with contextlib.suppress(OSError):
         return {"descriptors": len(os.listdir("/proc/self/fd")), "threads": threading.active_count()}
     return {}
+
+
+def takes_less(
+    before: Mapping[str, int], now: Mapping[str, int], allowed: Mapping[str, int], *, after: str, call: str
+) -> None:
+    """A violation where what is held has grown by as much as is allowed, or more."""
+    for name, most in allowed.items():
+        more = now.get(name, 0) - before.get(name, 0)
+        expected = f"fewer than {most} {name} more after {after}"
+        expect.that(more < most, expected=expected, seen=f"{more} more", call=call)

@@ -58,8 +58,8 @@ def of(device: Any, platform: Any, contract: Contract) -> list[Way]:
     found: list[Way] = []
     with contextlib.suppress(expect.Declined, expect.NotCovered):
         found.append(ByModule(device))
-    with contextlib.suppress(expect.Declined, expect.NotCovered):
-        found.append(by_backend(device, platform))
+    with contextlib.suppress(expect.Declined, expect.NotCovered, expect.Violation):
+        found.append(by_backend(device, platform))  # what is wrong in its making is told of the backend alone
     if not found:
         raise expect.Declined(f"torch has no graphs of {device.type} to make, and the platform no backend for them")
     return found
@@ -80,8 +80,10 @@ class ByModule:
     def session(self, stream: Any) -> Iterator[None]:
         """Captures on this stream, in the pool of all graphs of this object."""
         self._stream = stream
-        yield
-        self._stream = None
+        try:
+            yield
+        finally:
+            self._stream = None
 
     def capture(self, work: Work, size: int = 1) -> Graph:
         """Capture the work; its ``size`` is of no account."""
@@ -139,10 +141,27 @@ class ByBackend:
         self.backend.cleanup()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What stands for the batch that is to run."""
+
+    batch_size: int
+
+
 def replayed(backend: Any, key: Any) -> Any:
-    """What a backend's replay gives, in the scope in which SGLang calls it."""
-    with backend.replay_session():
-        return backend.replay(key, SimpleNamespace(batch_size=key.size))
+    """What a backend's replay gives, in the scope in which SGLang calls it. NotCovered where it wants more of a batch
+    than there is here.
+    """
+    batch = Batch(key.size)
+    with _sufficing(batch), backend.replay_session():
+        return backend.replay(key, batch)
+
+
+def can_run(backend: Any, key: Any) -> bool:
+    """What a backend says of a key. NotCovered where it wants more of a batch than there is here."""
+    batch = Batch(key.size)
+    with _sufficing(batch):
+        return bool(backend.can_run(batch, key))
 
 
 def key_of(size: int, label: str | None = None) -> Any:
@@ -175,12 +194,22 @@ def by_backend(device: Any, platform: Any) -> ByBackend:
     model = SimpleNamespace(device=device.type, gpu_id=device.index or 0)
     runner = Runner(device.type, module.of(device), model)
     call = f"platform.{BACKEND}()(cuda_graph_runner, enable_memory_saver=False)"
-    try:
-        backend = expect.attempt(call, lambda: make(runner, enable_memory_saver=False)).value
-    except expect.Violation as violation:
-        raised = violation.__context__
-        if isinstance(raised, AttributeError) and any(raised.obj is owner for owner in (runner, model)):
-            text = f"the backend looks for what only SGLang's own graph runner has: {raised}"
-            raise expect.NotCovered(text) from violation
-        raise
+
+    def made() -> Any:
+        with _sufficing(runner, model):
+            return make(runner, enable_memory_saver=False)
+
+    backend = expect.attempt(call, made).value
     return ByBackend(backend, f"{type(backend).__name__}.capture_one")
+
+
+@contextlib.contextmanager
+def _sufficing(*stand_ins: Any) -> Iterator[None]:
+    """A scope in which it is NotCovered to look for what these, which stand for SGLang's own, do not have."""
+    try:
+        yield
+    except AttributeError as error:
+        if any(error.obj is each for each in stand_ins):
+            text = f"the backend looks for what only SGLang's own has: {error}"
+            raise expect.NotCovered(text) from error
+        raise
