@@ -94,3 +94,26 @@ def test_interrupted_run_leaves_nothing(project: Path) -> None:
     assert head.startswith("all-reduce on cpu")
     assert (process.returncode, err) == (130, "sglang-conformance bench: interrupted\n")
     assert comes_true(lambda: not marked(mark)), marked(mark)
+
+
+def test_reader_that_has_seen_enough_ends_it_without_a_word(project: Path) -> None:
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "bench", "cpu", *QUICK, "--sizes=64,128"],
+        cwd=project,
+        env=environment((), **{MARK: mark}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        status = process.wait(timeout=60)
+    finally:
+        process.kill()
+    assert (said, bool(status)) == ("", True)
+    assert comes_true(lambda: not marked(mark)), marked(mark)

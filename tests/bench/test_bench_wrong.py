@@ -97,6 +97,14 @@ def test_ranks_that_do_not_come_to_life_are_told(project: Path) -> None:
     assert "no fabric" in ran.complaint
 
 
+def test_platform_that_is_not_there_is_not_measured_as_another(project: Path) -> None:
+    ran = run_bench(project, "npu", *QUICK)
+    assert ran.status == 1
+    assert ran.out == ""
+    assert ran.complaint.startswith("SGLang finds no npu on this machine, and resolves to ")
+    assert "nothing of npu would be measured" in ran.complaint
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

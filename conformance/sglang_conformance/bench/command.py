@@ -85,6 +85,9 @@ def run(options: argparse.Namespace) -> int:
             record.write(options.json, record.dumps(setting, measured))
         if options.plot:
             record.write(options.plot, plot.draw(setting, measured, options.plot.suffix.lower()))
+    except BrokenPipeError:  # the reader, a pager or head, has seen enough
+        sys.stderr.close()
+        return WRONG
     except (BenchError, OSError) as error:
         return _end(str(error), WRONG)
     except KeyboardInterrupt:

@@ -177,6 +177,7 @@ def _opened(plan: Plan, zygote: Warm) -> Bench:
     platform, result = zygote.warm(jobs.RESOLVE_PLATFORM, entering, world=world, deadline=plan.patience)
     if platform is None:
         raise BenchError(f"the platform could not be resolved: {_why(result)}")
+    _require(plan.subject, result.value)
     forks = platform.threads == 1 and not platform.run(jobs.FORKS_BADLY).value
     if not forks:  # each rank resolves it anew
         counted = zygote.run(jobs.COUNT_DEVICES, {"entering": entering}, world=world, deadline=3 * plan.patience)
@@ -189,6 +190,16 @@ def _opened(plan: Plan, zygote: Warm) -> Bench:
         ready, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
         ground = replace(ground, warm=ready or platform, entering=None, world=None)
     return Bench(plan, ground, platform, result.value)
+
+
+def _require(subject: Subject, facts: Mapping[str, Any]) -> None:
+    """See that it is the platform that was asked for: SGLang goes on without one where it finds no such device."""
+    kind = str(facts["enum"])
+    if kind == "UNSPECIFIED" or (subject.in_tree and kind != subject.name.upper()):
+        raise BenchError(
+            f"SGLang finds no {subject.name} on this machine, and resolves to {facts['class']} "
+            f"on {facts['device_type']} instead: nothing of {subject.name} would be measured"
+        )
 
 
 @contextlib.contextmanager
