@@ -31,7 +31,7 @@ def test_rank_that_stays_away_keeps_no_other_waiting(member: Member) -> None:
     call = f"making it in a group that waits {_PATIENCE:g} s, where rank {member.size - 1} does not come"
     with making.group(member, _PATIENCE) as group:
         found = None if last else making.tried(make, group)
-        member.side.meet()
+        making.together(call, member.side.meet)
         seen = engines.told(making.holding(found))
         expect.that(not making.enabled(found), expected="none, or one that is disabled", seen=seen, call=call)
         found = making.tried(make, group) if last else found
@@ -153,7 +153,7 @@ def test_one_group_makes_it_again_and_again(member: Member, platform: Any) -> No
 @requirement("CAR-055")
 @on_ranks(2, watched=False)
 def test_closing_twice_does_no_harm(member: Member) -> None:
-    make = engines.maker(member)
+    make, own, served = engines.maker(member), engines.group_s(member), sizes.served(member)
     with making.group(member) as group, Verdict() as verdict:
         found = making.tried(make, group)
         if not callable(getattr(found, "close", None)):
@@ -164,7 +164,9 @@ def test_closing_twice_does_no_harm(member: Member) -> None:
             member.side.meet()
         del found
         gc.collect()
-        _serves(member, verdict, engines.group_s(member), ", after another one was closed twice")
+        for dtype, count in served.items():
+            after = ", after another one was closed twice"
+            calls.reduced(member, verdict, own, forms.flat(dtype, member.size, count), after=after)
 
 
 @requirement("CAR-056")
@@ -209,7 +211,8 @@ def test_killed_rank_is_not_waited_for_without_end(platform: Any, deadline: floa
 
 def _all_or_none(member: Member, found: Any, call: str) -> bool:
     """Whether it is enabled: on all ranks, or on none."""
-    said = member.side.to_all([making.enabled(found), engines.told(making.holding(found))])
+    own = [making.enabled(found), engines.told(making.holding(found))]
+    said = making.together(call, lambda: member.side.to_all(own))
     seen = ", ".join(f"rank {rank}: {words}" for rank, (_, words) in enumerate(said))
     right = len({enabled for enabled, _ in said}) == 1
     expect.that(right, expected="one on every rank, or on none", seen=seen, call=call)

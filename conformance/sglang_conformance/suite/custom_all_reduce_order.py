@@ -130,6 +130,7 @@ def test_stream_device_and_random_numbers_stay(member: Member) -> None:
     import torch
 
     found, served, module = engines.group_s(member), sizes.served(member), torch.get_device_module(member.device)
+    module.set_device(member.device)
     side = module.Stream() if hasattr(module, "Stream") and member.device.type != "cpu" else None
 
     def seen() -> tuple[Any, ...]:

@@ -54,8 +54,8 @@ def test_each_tensor_is_summed_right(
             call = calls.spelt(brought)
             calls.judge(verdict, attempt(call, found.custom_all_reduce, tensor), brought, call)
         if tensor.is_contiguous():
-            call = f"GroupCoordinator.all_reduce of {brought.words()}"
-            calls.judge(verdict, attempt(call, member.coordinator.all_reduce, tensor), brought, call)
+            call, (own, _) = f"GroupCoordinator.all_reduce of {brought.words()}", calls.given(member, brought)
+            calls.judge(verdict, attempt(call, member.coordinator.all_reduce, own), brought, call)
 
 
 @requirement("CAR-029")

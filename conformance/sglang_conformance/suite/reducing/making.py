@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from .. import expect
 from ..grouping import beside
 from ..member import Member
 from . import engines
+
+Result = TypeVar("Result")
 
 _FACTORIES = ("empty", "zeros", "full", "tensor", "ones", "empty_like", "zeros_like")
 
@@ -45,6 +47,14 @@ def tried(make: Callable[..., Any], group: Any, *device: Any) -> Any:
     except Exception as error:
         expect.pass_on_uncovered(error)
         return None
+
+
+def together(call: str, action: Callable[[], Result]) -> Result:
+    """What ranks tell each other after ``call``; a violation where another rank has not come out of it in time."""
+    try:
+        return action()
+    except RuntimeError as error:
+        expect.fail(expected="that every rank comes out of it", seen=str(error), call=call)
 
 
 def enabled(engine: Any) -> bool:
