@@ -41,8 +41,9 @@ class _ByNumpy:
 
     def add(self, target: Any, parts: Sequence[Any]) -> None:
         np.add(parts[0], parts[1], target)
-        for part in parts[2:]:
-            np.add(target, part, target)
+        if len(parts) > 2:
+            for part in parts[2:]:
+                np.add(target, part, target)
 
 
 class _ByTorch:
