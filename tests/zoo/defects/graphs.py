@@ -458,12 +458,12 @@ _OF_COLLECTIVES = (
         ),
     ),
     _graph(
-        "every-256th-replay-is-lost",
+        "every-64th-replay-is-lost",
         "GRAPH-029",
         (
             _RUN,
             "            self._count = getattr(self, '_count', 0) + 1\n"
-            + _RUN.replace("self._steps:", "self._steps if self._count % 256 else ():"),
+            + _RUN.replace("self._steps:", "self._steps if self._count % 64 else ():"),
         ),
     ),
     _graph("graphs-of-a-pool-serve-one-size", "GRAPH-030", *_NEWEST),
