@@ -252,4 +252,5 @@ _TOLD = {
     oracle.SECOND: "the second generation",
     oracle.FIRST: "the first generation",
     oracle.NONE: "no custom all-reduce",
+    choices.WAITING: "an endless wait for the other ranks",
 }
