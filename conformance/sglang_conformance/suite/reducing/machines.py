@@ -55,6 +55,11 @@ class Stand:
         return [self.said[turn][rank] for rank in range(self.world.size)]
 
     @property
+    def heard(self) -> int:
+        """How much has been said."""
+        return sum(map(len, self.said))
+
+    @property
     def number(self) -> int:
         """The machine's number of this rank's device."""
         return self._numbers[self.rank]
