@@ -74,7 +74,7 @@ class Stages:
         return platform is not None and platform.threads == 1 and not platform.run(jobs.FORKS_BADLY).value
 
     @cached_property
-    def _devices(self) -> Result:
+    def devices(self) -> Result:
         """How many devices there are for ranks, or why they could not be counted."""
         platform, result = self.platform
         if platform is None:
@@ -87,19 +87,20 @@ class Stages:
     @cached_property
     def ranks(self) -> RankedChecks:
         """The checks on ranks; the devices could be counted."""
-        config, ground = self._config, self._ground()
+        config, ground = self._config, self.ground()
         sizes = config.world_sizes
         if self._cluster is not None and sizes is None:
             sizes = tuple(sorted({size for size in (*WORLD_SIZES, self._cluster.size) if size <= self._cluster.size}))
         return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline)
 
-    def _ground(self) -> Ground:
+    def ground(self) -> Ground:
+        """Where ranks stand; the devices could be counted."""
         platform, _ = self.platform
         if platform is None:
             raise ValueError("the platform could not be resolved")
         if self._cluster is not None:
             return of_cluster(self._cluster, self._zygote, self._entering, self._world, 2 * self._config.deadline)
-        devices = self._devices.value["count"]
+        devices = self.devices.value["count"]
         if not self.survives_fork:
             return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
         ready, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
@@ -140,7 +141,7 @@ class Stages:
         return self._zygote.run(jobs.RESOLVE_AND_RUN, alone, world=self._world, deadline=3 * deadline)
 
     def _run_on_ranks(self, check: Check) -> Result:
-        if self._cluster is None and (uncounted := self._devices.failure):
+        if self._cluster is None and (uncounted := self.devices.failure):
             return found("blocked", f"no devices: {uncounted.message}")
         if self._no_cluster:
             return found("not-run", self._no_cluster)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..blame import stack_in, vendor_line
-from ..grounds import Ground, ThisMachine
+from ..config import Config
+from ..grounds import Ground
 from ..hosts.choose import Host
 from ..probes import client
 from ..probes.client import Warm
@@ -18,6 +20,7 @@ from ..ranked_result import cause
 from ..ranks.group import GroupError, Setup
 from ..ranks.pool import Pool
 from ..ranks.report import GroupReport
+from ..stages import Stages
 from ..subject import Subject
 from ..suite import jobs
 from .jobs import BODY, DESCRIBE, MEASURE, PARTS
@@ -53,6 +56,11 @@ class Plan:
     def patience(self) -> float:
         """Seconds that each step of coming to life has: it may be slow where a message is not."""
         return max(self.deadline, _START)
+
+    @property
+    def config(self) -> Config:
+        """The run of which the platform and its ranks are made ready: one that certifies nothing."""
+        return Config(self.subject, self.host, (), None, Path(), examples=0, deadline=self.patience)
 
 
 @contextlib.contextmanager
@@ -168,28 +176,14 @@ def _preloaded(subject: Subject) -> tuple[str, ...]:
 
 
 def _opened(plan: Plan, zygote: Warm) -> Bench:
-    entering = {
-        "kind": plan.host.kind,
-        "table": plan.host.contract.to_json(),
-        "subject": plan.subject.to_json(),
-    }
-    world = plan.subject.world()
-    platform, result = zygote.warm(jobs.RESOLVE_PLATFORM, entering, world=world, deadline=plan.patience)
+    stages = Stages(zygote, plan.config, plan.subject.world(), workers=1, cluster=None)
+    platform, result = stages.platform
     if platform is None:
         raise BenchError(f"the platform could not be resolved: {_why(result)}")
     _require(plan.subject, result.value)
-    forks = platform.threads == 1 and not platform.run(jobs.FORKS_BADLY).value
-    if not forks:  # each rank resolves it anew
-        counted = zygote.run(jobs.COUNT_DEVICES, {"entering": entering}, world=world, deadline=3 * plan.patience)
-    else:
-        counted = platform.run(jobs.COUNT_DEVICES, deadline=plan.patience)
-    if counted.failure is not None:
-        raise BenchError(f"the platform's devices could not be counted: {_why(counted)}")
-    ground = ThisMachine(zygote, zygote, counted.value["count"], entering=entering, world=world)
-    if forks:
-        ready, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
-        ground = replace(ground, warm=ready or platform, entering=None, world=None)
-    return Bench(plan, ground, platform, result.value)
+    if stages.devices.failure is not None:
+        raise BenchError(f"the platform's devices could not be counted: {_why(stages.devices)}")
+    return Bench(plan, stages.ground(), platform, result.value)
 
 
 def _require(subject: Subject, facts: Mapping[str, Any]) -> None:
