@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_host_all_reduce import DTYPES
@@ -19,6 +19,7 @@ from sglang_host_all_reduce.shares import ALIGNED, share_bytes, tiles
 from sglang_host_memory import Layout, Segment, join
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100_000), st.sampled_from([64, 4096, 16_384]), st.integers(1, 8), st.sampled_from([1, 2, 4, 8]))
 def test_every_element_is_in_one_share(count: int, most: int, size: int, width: int) -> None:
     made = tiles(count, most // width, size, width)

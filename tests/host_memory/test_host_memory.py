@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sglang_host_memory import (
@@ -57,6 +57,7 @@ def meet(name: str, layout: Layout, seconds: float = 20.0) -> list[Segment]:
     return made
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.sampled_from([0, 1, 64, 4096, 100_001]), st.sampled_from([0, 8, 4096]))
 def test_nothing_lies_where_something_else_does(size: int, buffer: int, pair_buffer: int) -> None:
     layout = Layout(size, buffer, pair_buffer)
