@@ -20,18 +20,40 @@ OUT_OF_PLACE = "outplace_all_reduce"
 DIRECTLY = ""
 
 
+class PassedOver(NamedTuple):
+    """An engine that was not taken, or a generation of one, and why."""
+
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What an engine tells of itself, for one tensor; empty where it does not.
+
+    ``generation``: the one that the group has; ``passed_over``: the better ones, and why it has not got them.
+    ``algorithm``: how the tensor would be reduced; ``refusal``: why it is not.
+    """
+
+    generation: str = ""
+    algorithm: str = ""
+    refusal: str = ""
+    passed_over: tuple[PassedOver, ...] = ()
+
+
 @dataclass(frozen=True)
 class Engine:
     """What is known of one engine of a group, for one tensor.
 
     ``available`` is False for one that has no library under it, ``disabled`` is its own flag, ``accepts`` its own
-    answer for the tensor.
+    answer for the tensor, ``inside`` what it tells besides.
     """
 
     name: str
     available: bool = True
     disabled: bool = False
     accepts: bool = True
+    inside: Inside = Inside()
 
 
 @dataclass(frozen=True)
@@ -57,25 +79,20 @@ class Facts:
         return next((engine for engine in self.engines if engine.name == name), None)
 
 
-class PassedOver(NamedTuple):
-    """An engine that was not taken, and why."""
-
-    engine: str
-    why: str
-
-
 @dataclass(frozen=True)
 class Decision:
     """The engine that reduces, why it does, and who was passed over before it, in order.
 
     ``via`` names the function of ``parallel_state`` that carries it out, where a hook on it would take effect: in
-    place or out of place; empty where the coordinator calls the engine itself.
+    place or out of place; empty where the coordinator calls the engine itself. ``inside`` is what the engine tells of
+    its generation and algorithm.
     """
 
     engine: str
     reason: str
     passed_over: tuple[PassedOver, ...] = ()
     via: str = DIRECTLY
+    inside: Inside = Inside()
 
 
 @dataclass(frozen=True)
@@ -129,7 +146,9 @@ def decide(facts: Facts, steps: tuple[Step, ...]) -> Decision:
     for step in steps:
         why = _refusal(facts, step)
         if why is None:
-            return Decision(step.engine, _reason(facts, step), tuple(passed), step.via)
+            engine = facts.engine(step.engine)
+            inside = engine.inside if engine is not None else Inside()
+            return Decision(step.engine, _reason(facts, step), tuple(passed), step.via, inside)
         passed.append(PassedOver(step.engine, why))
     asked = "no engine that comes before it takes the tensor" if facts.engines else "the group has no other engine"
     return Decision(TORCH, asked, tuple(passed), IN_PLACE)
@@ -147,11 +166,16 @@ def _refusal(facts: Facts, step: Step) -> str | None:
     if step.when == "piecewise capture" and not facts.piecewise:
         return "no piece of a graph is being captured"
     if step.when in ("enabled", "accepts") and engine.disabled:
-        return "it is disabled outside a graph capture" if engine.name == PYNCCL and not facts.capture else "disabled"
+        why = "it is disabled outside a graph capture" if engine.name == PYNCCL and not facts.capture else "disabled"
+        return _with(why, engine.inside.refusal)
     if step.when == "accepts" and not engine.accepts:
-        return f"it does not accept {_tensor(facts)}"
+        return _with(f"it does not accept {_tensor(facts)}", engine.inside.refusal)
     preferred = next((name for name in step.unless if _takes(facts, name)), None)
     return None if preferred is None else f"{preferred} accepts the tensor and is preferred"
+
+
+def _with(why: str, more: str) -> str:
+    return f"{why}: {more}" if more else why
 
 
 def _takes(facts: Facts, name: str) -> bool:

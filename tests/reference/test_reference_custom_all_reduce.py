@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference.custom_worlds import changed, joined
+from sglang_conformance.oracles import all_reduce as oracle
+from sglang_conformance.suite.reducing import worlds as worlds_of_the_kit
 from sglang_reference._custom_all_reduce import generations, limits, tensors, topology
 from sglang_reference._custom_all_reduce.generations import FIRST, NONE, SECOND, Verdict, choose
 from sglang_reference._custom_all_reduce.limits import Limits
@@ -396,3 +398,43 @@ def test_types_that_no_kernel_has_and_bytes_beyond_the_end_are_refused_with_a_re
         f"{32 * MIB} bytes are more than {8 * MIB}"
     )
     assert tensors.refusal(layout_of(torch.zeros(8, 8)[:, :4]), found) == ("its elements are not one stretch of memory")
+
+
+# Against the kit's table of rules, which is written apart.
+
+
+def imagined(world: worlds_of_the_kit.World, release: str) -> Topology:
+    second = world.second if world.second is not None else within(release, "0.5.12")
+    return Topology(
+        tuple(
+            topology.Rank(
+                topology.Device(
+                    str(node),
+                    f"GPU-{at}",
+                    world.kind,
+                    world.capability,
+                    (*world.cliques, *[""] * world.size)[at],
+                    world.vmm,
+                ),
+                tuple(
+                    topology.View(world.lanes * world.linked(at, peer), (at, peer) not in world.closed)
+                    for peer in range(world.size)
+                ),
+                Settings(second=second),
+            )
+            for at, node in enumerate(world.nodes)
+        )
+    )
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_thousands_of_machines_are_decided_as_the_rules_say(release: str) -> None:
+    count = 5000 if release == NEWEST else 500
+    machines = [*(world for _, world in worlds_of_the_kit.HISTORY), *worlds_of_the_kit.drawn(count, count)]
+    wrong = [
+        (world.words(), verdict.reason)
+        for world in machines
+        if (verdict := choose(imagined(world, release), release)).generation != oracle.generation(world, release)
+    ]
+    assert wrong == []
+    assert {oracle.generation(world, release) for world in machines} == {SECOND, FIRST, NONE}

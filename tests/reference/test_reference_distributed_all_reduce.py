@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_reference._all_reduce import Decision, Engine, Facts, PassedOver, decide, steps_of
+from sglang_reference._all_reduce import Decision, Engine, Facts, Inside, PassedOver, decide, steps_of
 
 RELEASES = [f"0.5.{n}" for n in range(11, 24)]
 ENGINES = ("hpu", "xpu", "npu", "flashinfer", "ca", "pcie_ipc", "qr", "pymscclpp", "torch_symm_mem", "pynccl")
@@ -74,6 +74,21 @@ def test_mscclpp_comes_before_custom_all_reduce_from_0_5_14_on(release: str, eng
 @pytest.mark.parametrize(("release", "via"), [("0.5.14", ""), ("0.5.15", "inplace_all_reduce")])
 def test_a_devices_own_communicator_comes_first(release: str, via: str) -> None:
     assert decided(release, engines=(Engine("xpu"), Engine("ca"))).via == via
+
+
+def test_engines_tell_their_generation_and_algorithm_and_why_they_refuse() -> None:
+    better = (PassedOver("second", "no lane joins ranks 0 and 1"),)
+    taking = decided(engines=(Engine("ca", inside=Inside("first", "one-stage", "", better)),), bytes=16)
+    assert (taking.inside.generation, taking.inside.algorithm, taking.inside.passed_over) == (
+        "first",
+        "one-stage",
+        better,
+    )
+    refusing = Engine("ca", accepts=False, inside=Inside("first", "", "20 bytes are no multiple of 16", better))
+    disabled = Engine("qr", disabled=True, inside=Inside(refusal="the ranks are on 2 machines"))
+    passed = dict(decided(engines=(refusing, disabled), bytes=20).passed_over)
+    assert passed["ca"] == "it does not accept 20 bytes of float32, contiguous: 20 bytes are no multiple of 16"
+    assert passed["qr"] == "disabled: the ranks are on 2 machines"
 
 
 # Against rules told engine by engine: under which facts SGLang takes just this one.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.distributed
 
@@ -39,14 +42,26 @@ _OUT_OF_PLACE = {
 }
 
 
+Inside = Callable[[Any, torch.Tensor], choice.Inside]
+
+
 class Reductions(Group):
     """The reductions of a GroupCoordinator."""
 
     def explain_all_reduce(self, tensor: torch.Tensor) -> choice.Decision:
-        """Which engine would reduce this tensor now, why, and who was passed over. Of the reference alone."""
-        return choice.decide(self._facts(tensor), _STEPS)
+        """Which engine would reduce this tensor now, why, and who was passed over. Of the reference alone.
 
-    def _facts(self, tensor: torch.Tensor) -> choice.Facts:
+        An engine that offers them tells more: ``verdict`` (of :mod:`sglang_reference._custom_all_reduce.generations`:
+        which generation the group has, and why no better one), ``algorithm(tensor)``, and ``explain(tensor)``, why it
+        does not take the tensor.
+        """
+        return choice.decide(self._facts(tensor, _inside), _STEPS)
+
+    def _decide(self, tensor: torch.Tensor) -> choice.Decision:
+        """The same, without what only a person asks for."""
+        return choice.decide(self._facts(tensor, lambda engine, tensor: choice.Inside()), _STEPS)
+
+    def _facts(self, tensor: torch.Tensor, inside: Inside) -> choice.Facts:
         asked = self.world_size > 1 and not tensor.is_cpu
         return choice.Facts(
             world_size=self.world_size,
@@ -54,12 +69,12 @@ class Reductions(Group):
             dtype=str(tensor.dtype).removeprefix("torch."),
             contiguous=tensor.is_contiguous(),
             on_host=tensor.is_cpu,
-            engines=tuple(self._engines(tensor)) if asked else (),
+            engines=tuple(self._engines(tensor, inside)) if asked else (),
             capture=self._captures > 0,
             symmetric_memory=self.is_symmetric_memory_enabled(),
         )
 
-    def _engines(self, tensor: torch.Tensor) -> list[choice.Engine]:
+    def _engines(self, tensor: torch.Tensor, inside: Inside) -> list[choice.Engine]:
         found = []
         for name, attribute, question in _ENGINES:
             engine = getattr(self, attribute, None)
@@ -67,7 +82,8 @@ class Reductions(Group):
                 continue
             disabled = bool(getattr(engine, "disabled", False))
             accepts = disabled or not question or bool(getattr(engine, question)(tensor))
-            found.append(choice.Engine(name, bool(getattr(engine, "available", True)), disabled, accepts))
+            available = bool(getattr(engine, "available", True))
+            found.append(choice.Engine(name, available, disabled, accepts, inside(engine, tensor)))
         return found
 
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
@@ -75,7 +91,7 @@ class Reductions(Group):
 
         :meth:`explain_all_reduce` says which engine it is.
         """
-        decision = self.explain_all_reduce(input_)
+        decision = self._decide(input_)
         if decision.engine == choice.NONE:
             return input_
         if decision.via == choice.IN_PLACE:
@@ -111,7 +127,7 @@ class Reductions(Group):
     def _all_reduce_out_place(self, input_: torch.Tensor, outplace_all_reduce_method: str) -> torch.Tensor:
         """Reduce into a new tensor by the engine that is named; ``auto`` chooses, and falls back to a copy."""
         if outplace_all_reduce_method == "auto":
-            decision = self.explain_all_reduce(input_)
+            decision = self._decide(input_)
             if decision.via != choice.OUT_OF_PLACE:
                 copy = input_.clone()
                 self._all_reduce_in_place(copy)
@@ -233,6 +249,27 @@ class Reductions(Group):
         assert len(sizes) == self.world_size, f"there are {len(sizes)} sizes for {self.world_size} ranks"
         assert input_.shape[0] == sum(sizes), f"the sizes {sizes} are not those of {input_.shape[0]} rows"
         return sizes
+
+
+def _inside(engine: Any, tensor: torch.Tensor) -> choice.Inside:
+    """What an engine tells of itself, as far as it offers that."""
+    verdict = getattr(engine, "verdict", None)
+    return choice.Inside(
+        str(getattr(verdict, "generation", "")),
+        _told(engine, "algorithm", tensor),
+        _told(engine, "explain", tensor),
+        tuple(choice.PassedOver(*each) for each in getattr(verdict, "passed_over", ())),
+    )
+
+
+def _told(engine: Any, name: str, tensor: torch.Tensor) -> str:
+    method = getattr(engine, name, None)
+    if not callable(method):
+        return ""
+    try:
+        return str(method(tensor))
+    except Exception as error:  # a person is told what is wrong, not stopped by it
+        return f"it cannot say, {type(error).__name__}: {error}"
 
 
 def on_cpu_platform() -> bool:
