@@ -99,6 +99,8 @@ def connect(
     All ranks call it together, with the same limits. ``group`` is one of torch's with a store, whatever its backend.
     """
     rank, size = dist.get_rank(group), dist.get_world_size(group)
+    if device.type == "cuda" and device.index is None:  # which is another one in another thread
+        device = torch.device("cuda", torch.cuda.current_device())
     gather = BoardGather(board_of(group, "cuda all-reduce"), rank, size, deadlines.work)
 
     def make() -> Communicator:

@@ -119,7 +119,8 @@ class CudaDevice:
 
     def reported(self) -> torch.Tensor:
         """Two words of pinned memory, which the device reaches at the host's address."""
-        return torch.zeros(2, dtype=torch.int64, pin_memory=True)
+        with torch.cuda.device(self.where):
+            return torch.zeros(2, dtype=torch.int64, pin_memory=True)
 
     def looks(self, seconds: float) -> int:
         """About how often a kernel can look at a word in that time."""

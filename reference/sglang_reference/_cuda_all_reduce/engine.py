@@ -55,6 +55,7 @@ class Engine:
         self._gather = gather
         self._registers = register
         self._looks = device.looks(wait_seconds)
+        self._constants = _constants(layout)
         self._lock = threading.Lock()
         self._collecting = False
         self._captured: list[_Input] = []
@@ -106,18 +107,6 @@ class Engine:
         """Whether a pull that is called now has its input read where it lies, as one that a graph holds."""
         return self._registers and self._collecting and self.device.capturing()
 
-    @property
-    def _constants(self) -> dict[str, Any]:
-        layout = self.layout
-        lanes, span = (1 << (count - 1).bit_length() for count in (layout.world, layout.blocks))
-        return {
-            "WORLD": layout.world,
-            "LANES": lanes,
-            "BLOCKS": layout.blocks,
-            "SPAN": span,
-            "HEAD": layout.head_words,
-        }
-
     def _require(self, source: torch.Tensor, target: torch.Tensor) -> None:
         if source.dtype not in DTYPES or target.dtype != source.dtype:
             raise ValueError(f"the kernels sum {', '.join(map(str, DTYPES))}, not {source.dtype} into {target.dtype}")
@@ -146,12 +135,13 @@ class Engine:
     def capture(self) -> Iterator[None]:
         """While graphs are captured, which all ranks do together; at the end their inputs are registered.
 
-        A graph must not be replayed before that, and its inputs' memory must stay. An exception of one rank's goes on
-        there, and the others get RuntimeError at their end of the scope; what was captured is of no use then.
+        A graph must not be replayed before that, its inputs' memory must stay, and its replays and other operations
+        must follow one another on the device, as on one stream. An exception of one rank's goes on there, and the
+        others get RuntimeError at their end of the scope; what was captured is of no use then.
         """
-        self.check()
-        self._collecting = True
         try:
+            self.check()
+            self._collecting = True
             yield
         except BaseException as error:
             self._collecting = False
@@ -210,6 +200,18 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # a device that has failed keeps its memory no longer than the process
             self.device.synchronize()
         shared.close(alone=alone)
+
+
+def _constants(layout: Layout) -> dict[str, Any]:
+    """What all launches of an engine have alike; Triton's ranges are powers of two."""
+    lanes, span = (1 << (count - 1).bit_length() for count in (layout.world, layout.blocks))
+    return {
+        "WORLD": layout.world,
+        "LANES": lanes,
+        "BLOCKS": layout.blocks,
+        "SPAN": span,
+        "HEAD": layout.head_words,
+    }
 
 
 def _order(tensor: torch.Tensor) -> list[int]:

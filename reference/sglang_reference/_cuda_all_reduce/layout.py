@@ -7,6 +7,7 @@ input, and room for this rank's chunk of the sum. Everything begins at a multipl
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,6 +130,7 @@ class Launch:
     tile: int
 
 
+@functools.lru_cache(4096)
 def launch(layout: Layout, algorithm: Algorithm, nbytes: int, itemsize: int, registered: bool = False) -> Launch:
     """How an input of that many bytes is parted among blocks: every rank parts it alike.
 
