@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +28,7 @@ from reference.custom_worlds import joined
 from sglang_reference._custom_all_reduce import board as boards
 from sglang_reference._custom_all_reduce.board import StoreBoard
 from sglang_reference._custom_all_reduce.consensus import Deadlines, Seat, agree, establish
+from sglang_reference._custom_all_reduce.deciding import decide
 from sglang_reference._custom_all_reduce.generations import FIRST, NONE, SECOND, Verdict
 from sglang_reference._custom_all_reduce.in_time import in_time
 from sglang_reference._custom_all_reduce.topology import Device, Settings, Topology
@@ -463,3 +466,55 @@ def test_processes_of_a_group_agree_and_also_where_one_is_killed(tmp_path: Path)
     assert told[0] == told[1]
     assert [generation for generation, _ in told[0]] == [SECOND, SECOND, NONE]
     assert "rank 2 has not told its facts in time" in told[0][2][1]
+
+
+# From the environment to the verdict.
+
+
+def decided(folder: Path, size: int, platform: Any = None, **table: Any) -> list[Verdict]:
+    environ = {}
+    if table:
+        (folder / "table.json").write_text(json.dumps(table))
+        environ = {"SGLANG_REFERENCE_TOPOLOGY": str(folder / "table.json")}
+    board = MemoryBoard()
+    with ThreadPoolExecutor(size) as pool:
+        agreed = pool.map(
+            lambda rank: decide(Seat(board, rank, size, AMPLE), 0, RELEASE, environ=environ, platform=platform),
+            range(size),
+        )
+        return [each.verdict for each in agreed]
+
+
+def test_table_decides_for_all_ranks(tmp_path: Path) -> None:
+    ranks = [{"node": "a", "device": f"GPU-{rank}"} for rank in range(2)]
+    linked = decided(tmp_path, 2, ranks=ranks, lanes=[{"between": [0, 1], "up": 4}])
+    assert {verdict.generation for verdict in linked} == {SECOND}
+    assert {verdict.generation for verdict in decided(tmp_path, 2, ranks=ranks)} == {FIRST}
+    assert {verdict.generation for verdict in decided(tmp_path, 2, ranks=ranks, no_access=[[0, 1]])} == {NONE}
+    short = decided(tmp_path, 2, ranks=ranks[:1])
+    assert {verdict.generation for verdict in short} == {NONE}
+    assert "rank 1 cannot tell its device" in short[0].reason
+
+
+def test_platform_that_offers_its_facts_is_asked(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    class Offering:
+        def get_all_reduce_device(self) -> dict[str, Any]:
+            return {"device": f"SIM-{next(numbers)}", "kind": "cuda"}
+
+        def get_all_reduce_lanes(self, uuid: str) -> int:
+            return 2
+
+        def get_all_reduce_access(self, uuid: str) -> bool:
+            return True
+
+    assert {verdict.generation for verdict in decided(tmp_path, 3, Offering())} == {SECOND}
+
+
+def test_where_nobody_knows_the_facts_all_ranks_hear_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    verdicts = decided(tmp_path, 2)
+    assert {verdict.generation for verdict in verdicts} == {NONE}
+    assert "cannot tell its device: Unavailable: pynvml is not installed" in verdicts[0].reason
+    assert len({verdict.reason for verdict in verdicts}) == 1
