@@ -311,6 +311,7 @@ def refused(rank: Rank, folder: str) -> dict[str, str]:
         "two types": (plain, out.to(torch.float16)),
         "two shapes": (plain, out[:32]),
         "two orders": (plain.view(8, 8), out.view(8, 8).t()),
+        "gaps": (plain[::2], out[::2]),
         "elsewhere": (plain.to("meta"), out.to("meta")),
         "unaligned": (plain[1:5], out[1:5]),
         "odd": (plain[:5], out[:5]),

@@ -151,10 +151,11 @@ def test_rank_that_does_not_come_is_named(pool: Pool, folder: str) -> None:
 def test_tensors_that_do_not_fit_are_refused(pool: Pool, folder: str) -> None:
     for said in run(pool, "refused", folder=folder):
         assert list(said) == [
-            "integers", "two types", "two shapes", "two orders", "elsewhere", "unaligned", "odd", "empty", "long",
-            "closed",
+            "integers", "two types", "two shapes", "two orders", "gaps", "elsewhere", "unaligned", "odd", "empty",
+            "long", "closed",
         ]  # fmt: skip
         assert "not torch.int32 into torch.int32" in said["integers"]
+        assert said["gaps"] == "the input has sizes (32,) and strides (2,), which leaves gaps"
         assert said["elsewhere"] == "the engine works on cpu, and a tensor is on meta"
         assert said["long"] == "262144 bytes are more than 1shot_push has room for, 16384"
         assert said["odd"] == "20 bytes are not a positive multiple of 16"

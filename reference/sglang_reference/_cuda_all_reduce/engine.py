@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .._custom_all_reduce import tensors
 from .buffers import Place, Shared
 from .device import Device, word
 from .gathering import Gather, not_together, together
@@ -112,6 +113,10 @@ class Engine:
             raise ValueError(f"the kernels sum {', '.join(map(str, DTYPES))}, not {source.dtype} into {target.dtype}")
         if source.shape != target.shape or _order(source) != _order(target):
             raise ValueError(f"the input has strides {source.stride()}, the output {target.stride()}, or other sizes")
+        if not (source.is_contiguous() or tensors.dense(tensors.layout_of(source))):
+            raise ValueError(
+                f"the input has sizes {tuple(source.shape)} and strides {source.stride()}, which leaves gaps"
+            )
         for tensor in (source, target):
             if tensor.device != self.device.where:
                 raise ValueError(f"the engine works on {self.device.where}, and a tensor is on {tensor.device}")

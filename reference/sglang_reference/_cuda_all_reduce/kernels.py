@@ -50,10 +50,12 @@ def _wide(x, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _begin(table, rank, BLOCKS: tl.constexpr):
-    """The rank's board, the operation's number, and whether an earlier one has failed."""
+def _begin(table, rank, WORLD: tl.constexpr, LANES: tl.constexpr, BLOCKS: tl.constexpr):
+    """Where all boards are, and of this rank's own: where it is, the operation's number, whether an earlier failed."""
+    lanes = tl.arange(0, LANES)
+    boards = tl.load(table + lanes, mask=lanes < WORLD, other=0)
     board = _words(tl.load(table + rank))
-    return board, tl.load(board + tl.program_id(0)) + 1, tl.load(board + BLOCKS)
+    return boards, board, tl.load(board + tl.program_id(0)) + 1, tl.load(board + BLOCKS)
 
 
 @triton.jit
@@ -67,7 +69,7 @@ def _end(board, number, BLOCKS: tl.constexpr, SPAN: tl.constexpr):
 
 @triton.jit
 def _meet(
-    table,
+    boards,
     board,
     number,
     failed,
@@ -87,7 +89,7 @@ def _meet(
     lanes = tl.arange(0, LANES)
     present = lanes < WORLD
     line = HEAD + (MEETING * BLOCKS + tl.program_id(0)) * _LINE
-    theirs = _words(tl.load(table + lanes, mask=present, other=0)) + line + rank
+    theirs = _words(boards) + line + rank
     tl.debug_barrier()  # all threads have done what they tell by this
     tl.atomic_xchg(theirs, tl.zeros([LANES], tl.int64) + number, mask=present, sem="release", scope="sys")
     late = WORLD
@@ -125,7 +127,7 @@ def one_shot_push(
     HEAD: tl.constexpr,
 ):
     """Write the whole input to every rank; then sum what has come."""
-    board, number, failed = _begin(table, rank, BLOCKS)
+    boards, board, number, failed = _begin(table, rank, WORLD, LANES, BLOCKS)
     slots = table + (_PUSH + (number % 2)) * WORLD
     count = packs * PACK
     inner = tl.arange(0, TILE)
@@ -135,8 +137,8 @@ def one_shot_push(
         for turn in tl.static_range(WORLD):
             peer = (rank + turn) % WORLD  # each begins with another one
             tl.store(_at(tl.load(slots + peer) + rank * slot, source) + at, x, mask=at < count)
-    _meet(table, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     own = tl.load(slots + rank)
+    _meet(boards, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(count, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         total = _wide(tl.load(_at(own, source) + at, mask=at < count), WIDE)
@@ -171,7 +173,7 @@ def one_shot_pull(
 
     ``STAGED``: inputs are first copied to where the others can read them; else ``inputs`` holds their addresses.
     """
-    board, number, failed = _begin(table, rank, BLOCKS)
+    boards, board, number, failed = _begin(table, rank, WORLD, LANES, BLOCKS)
     staged = table + (_STAGE + (number % 2)) * WORLD
     count = packs * PACK
     inner = tl.arange(0, TILE)
@@ -181,7 +183,7 @@ def one_shot_pull(
             at = tile * TILE + inner
             tl.store(own + at, tl.load(source + at, mask=at < count), mask=at < count)
     where = staged if STAGED else inputs
-    _meet(table, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
+    _meet(boards, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(count, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         total = _wide(tl.load(_at(tl.load(where), source) + at, mask=at < count), WIDE)
@@ -189,7 +191,7 @@ def one_shot_pull(
             total += _wide(tl.load(_at(tl.load(where + peer), source) + at, mask=at < count), WIDE)
         tl.store(target + at, total.to(target.dtype.element_ty), mask=at < count)
     if not STAGED:
-        _meet(table, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
+        _meet(boards, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
     _end(board, number, BLOCKS, SPAN)
 
 
@@ -215,7 +217,7 @@ def two_shot_pull(
     HEAD: tl.constexpr,
 ):
     """Read every rank's input for this rank's chunk and sum it; then read every rank's sum."""
-    board, number, failed = _begin(table, rank, BLOCKS)
+    boards, board, number, failed = _begin(table, rank, WORLD, LANES, BLOCKS)
     staged = table + (_STAGE + (number % 2)) * WORLD
     sums = table + (_RESULT + (number % 2)) * WORLD
     count = packs * PACK
@@ -230,9 +232,9 @@ def two_shot_pull(
                 x = tl.load(source + peer * chunk + at, mask=inside)
                 tl.store(own + peer * chunk + at, x, mask=inside)
     where = staged if STAGED else inputs
-    _meet(table, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     first = rank * chunk
     mine = _at(tl.load(sums + rank), source)
+    _meet(boards, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(chunk, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         inside = (at < chunk) & (at < count - first)
@@ -240,7 +242,7 @@ def two_shot_pull(
         for peer in tl.static_range(1, WORLD):
             total += _wide(tl.load(_at(tl.load(where + peer), source) + first + at, mask=inside), WIDE)
         tl.store(mine + at, total.to(target.dtype.element_ty), mask=inside)
-    _meet(table, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
+    _meet(boards, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(chunk, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         for peer in tl.static_range(WORLD):
@@ -270,7 +272,7 @@ def two_shot_push(
     HEAD: tl.constexpr,
 ):
     """Write to every rank its chunk; sum what has come, write that to every rank's second half of the slot."""
-    board, number, failed = _begin(table, rank, BLOCKS)
+    boards, board, number, failed = _begin(table, rank, WORLD, LANES, BLOCKS)
     slots = table + (_PUSH + (number % 2)) * WORLD
     count = packs * PACK
     chunk = tl.cdiv(packs, WORLD) * PACK
@@ -283,8 +285,8 @@ def two_shot_push(
             inside = (at < chunk) & (at < count - peer * chunk)
             x = tl.load(source + peer * chunk + at, mask=inside)
             tl.store(_at(tl.load(slots + peer) + rank * slot, source) + at, x, mask=inside)
-    _meet(table, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     own = tl.load(slots + rank)
+    _meet(boards, board, number, failed, rank, limit, status, 0, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(chunk, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         inside = (at < chunk) & (at < count - rank * chunk)
@@ -295,7 +297,7 @@ def two_shot_push(
         for turn in tl.static_range(WORLD):
             peer = (rank + turn) % WORLD
             tl.store(_at(tl.load(slots + peer) + rank * slot + half, source) + at, x, mask=inside)
-    _meet(table, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
+    _meet(boards, board, number, failed, rank, limit, status, 1, WORLD, LANES, BLOCKS, HEAD)
     for tile in range(tl.program_id(0), tl.cdiv(chunk, TILE), tl.num_programs(0)):
         at = tile * TILE + inner
         for peer in tl.static_range(WORLD):
