@@ -23,27 +23,34 @@ CAPTURING = "torch.sim.is_current_stream_capturing()"
 
 
 _LATE = '''
-"""The default stream is behind: copies on it are done when it goes on, or when somebody waits for it."""
+"""Streams are behind: copies and replays are done when their stream goes on, or when somebody waits for it."""
 
-waiting = []
+import collections
+
+waiting = collections.defaultdict(list)
 
 
-def catch_up():
-    while waiting:
-        func, args, kwargs = waiting.pop(0)
-        func(*args, **kwargs)
+def put_off(stream, function, *given):
+    waiting[stream.stream_id].append((function, given))
+
+
+def catch_up(*streams):
+    for number in [stream.stream_id for stream in streams] or list(waiting):
+        while waiting[number]:
+            function, given = waiting[number].pop(0)
+            function(*given)
 '''
 
 _QUEUES = """\
-    if current_stream(runs_on).stream_id == 0:
-        from sglang_simulated import late
+    from sglang_simulated import late
 
-        late.catch_up()
-        if func is _aten.copy_.default and len(sims) == 2:
-            late.waiting.append((func, *tree_map(lambda leaf: _on_host(leaf, False), (args, kwargs))))
-            return args[0]
+    stream = current_stream(runs_on)
+    late.catch_up(stream)
+    if func is _aten.copy_.default and len(sims) == 2 and stream.graph is None:
+        late.put_off(stream, func, *(_on_host(leaf, False) for leaf in args))
+        return args[0]
 """
-_CATCHES_UP = "        from sglang_simulated import late\n\n        late.catch_up()\n"
+_CATCHES_UP = "        from sglang_simulated import late\n\n        late.catch_up(self)\n"
 
 BEHIND = (
     Edit("late.py", "", _LATE),
@@ -52,36 +59,46 @@ BEHIND = (
         "    graph = current_stream(runs_on).graph\n",
         f"{_QUEUES}    graph = current_stream(runs_on).graph\n",
     ),
-    Edit(
-        "streams.py",
-        '        self._refuse_in_capture("synchronize a stream")\n',
-        f'        self._refuse_in_capture("synchronize a stream")\n{_CATCHES_UP}',
+    *(
+        Edit("streams.py", line, f"{_CATCHES_UP}{line}")
+        for line in (
+            '        self._refuse_in_capture("synchronize a stream")\n',
+            "        event = Event() if event is None else event\n",
+            "        if self.stream_id == 0:\n            return 0\n",
+        )
     ),
     Edit(
         "streams.py",
-        "        event = Event() if event is None else event\n",
-        f"{_CATCHES_UP}        event = Event() if event is None else event\n",
+        "        self.stream = current_stream() if stream is None else stream\n        self.graph",
+        "        from sglang_simulated import late\n\n"
+        "        self.stream = current_stream() if stream is None else stream\n"
+        "        late.catch_up(self.stream)\n        self.graph",
     ),
     Edit(
-        "streams.py",
-        "        if self.stream_id == 0:\n            return 0\n",
-        f"{_CATCHES_UP}        if self.stream_id == 0:\n            return 0\n",
+        "device_module.py",
+        "    current_stream(device).synchronize()\n",
+        "    from sglang_simulated import late\n\n    current_stream(device).synchronize()\n    late.catch_up()\n",
     ),
     Edit(
         "graphs.py",
-        "        with torch.no_grad():\n            for step",
-        "        if current_stream().stream_id == 0:\n"
-        "            from sglang_simulated import late\n\n            late.catch_up()\n"
-        "        with torch.no_grad():\n            for step",
+        "        with torch.no_grad():\n            for step in self._steps:\n                step.run()\n",
+        "        from sglang_simulated import late\n\n"
+        "        late.put_off(current_stream(), _run, tuple(self._steps))\n",
+    ),
+    Edit(
+        "graphs.py",
+        "class SimGraph:\n",
+        "def _run(steps: Any) -> None:\n"
+        "    with torch.no_grad():\n        for step in steps:\n            step.run()\n\n\nclass SimGraph:\n",
     ),
     Edit(
         "distributed.py",
         "    sims = [leaf for leaf in tree_leaves((args, kwargs))",
-        "    from sglang_simulated import late\n\n    late.catch_up()\n"
+        "    from sglang_simulated import late\n\n    late.catch_up(current_stream())\n"
         "    sims = [leaf for leaf in tree_leaves((args, kwargs))",
     ),
 )
-"""A device whose default stream is behind, until something is queued there that cannot be put off."""
+"""A device whose streams are behind, each for itself, until something is queued there that cannot be put off."""
 
 
 def _graph(name: str, requirement: str, *changes: tuple[str, str], also: tuple[str, ...] = ()) -> Defect:

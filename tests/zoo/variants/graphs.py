@@ -11,10 +11,10 @@ ALL = tuple(r.id for r in loader.load() if r.area == "GRAPH")
 
 VARIANTS = (
     Variant(
-        "default-stream-that-is-behind",
+        "streams-that-are-behind",
         ALL,
         BEHIND,
-        "work of a stream is done some time; who reads it on another stream waits, as graph_capture() does",
+        "what a stream is given is done some time: who reads it on another stream, or on the host, waits for it",
         of="sim",
         deadline=20.0,
     ),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .. import expect
 from ..collecting import tensors
+from ..collecting.judging import Verdict
 from ..communicating import communicators
 from ..member import Member
 from . import module
@@ -46,7 +47,7 @@ def custom(coordinator: Any) -> Any:
     return None if found is None or getattr(found, "disabled", True) else found
 
 
-def is_as_before(verdict: Any, before: State, after: State, call: str) -> None:
+def is_as_before(verdict: Verdict, before: State, after: State, call: str) -> None:
     """Say where a capture has left something changed."""
     verdict.equal(after.stream, before.stream, call=f"current stream {call}")
     for name, was in before.disabled.items():
@@ -90,7 +91,6 @@ class Seen:
 
     entered: int = 0
     left: int = 0
-    order: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
