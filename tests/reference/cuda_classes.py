@@ -128,6 +128,20 @@ def second(rank: Rank, folder: str, release: str) -> dict[str, Any]:
                 ]
                 for nbytes in (0, 16, 4096, 4112)
             ]
+            try:
+                made.reserve_push_capacity(1 << 14)
+            except RuntimeError as error:
+                found["too late"] = str(error)
+            roomy = modules.second.CustomAllReduceV2(**given, **small(release))
+            roomy.reserve_push_capacity(1 << 10)
+            sizes = [roomy.max_push_size]
+            roomy.reserve_push_capacity((1 << 14) + 1)
+            sizes += [roomy.max_push_size, roomy.max_size]
+            roomy.override_algo = SimpleNamespace(name="ONE_SHOT_PUSH")
+            summed(rank, roomy, 4096)
+            roomy.override_algo = None
+            found["reserved"] = [*sizes, roomy.uses_one_shot_push(4096), roomy.uses_one_shot_push(8192)]
+            roomy.close()
         made.close()
         made.close()
         found["closed"] = [made.disabled, made.should_custom_ar(torch.zeros(4)), made.explain(torch.zeros(4))]

@@ -242,6 +242,23 @@ def captured_wrongly(rank: Rank, folder: str, how: str) -> list[str]:
     return [heard]
 
 
+def left_in_capture(rank: Rank, folder: str) -> list[str]:
+    """What the others hear where rank 1 does not come to the end of its capture; a rank that hears it goes on."""
+    device, layout = HostDevice(), Layout(rank.size, 1, 1 << 10, 1 << 10)
+    gather = gather_of(rank, folder)
+    made = Engine(rank.number, layout, device, gather, wait_seconds=_WAIT, rows=4)
+    gather._seconds = 0.5
+    heard = []
+    if rank.number != 1:
+        try:
+            with made.capture():
+                pass
+        except RuntimeError as error:
+            heard.append(str(error))
+    made.close(alone=True)
+    return [*heard, str(device.held)]
+
+
 # Coming to life, and its end.
 
 

@@ -85,7 +85,13 @@ SOME = {
     "0.5.11": {"override_shot"},
     "0.5.13": {"override_shot"},
     "0.5.16": {"uncap_pull_thresholds"},
-    "0.5.23": {"uncap_pull_thresholds", "supports_push", "uses_one_shot_push", "uses_two_shot_push"},
+    "0.5.23": {
+        "uncap_pull_thresholds",
+        "reserve_push_capacity",
+        "supports_push",
+        "uses_one_shot_push",
+        "uses_two_shot_push",
+    },
 }
 
 
@@ -101,6 +107,8 @@ def test_second_generation(pool: Pool, folder: str, release: str) -> None:
         assert found["captured"] == [pull, "one_shot_pull registered"]
         assert found["overridden"] == ([two, two, pull, pull] if release < "0.5.16" else [two, pull])
         if release >= "0.5.23":
+            assert "before graphs are captured" in found["too late"]
+            assert found["reserved"] == [1 << 12, 17 << 10, 1 << 15, True, False]
             assert found["pushes"] == [[False] * 3, [True, False, True], [True, False, True], [False] * 3]
         assert found["closed"] == [True, False, "it is disabled: it is closed"]
         assert found["held"] == 0

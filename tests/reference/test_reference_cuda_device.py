@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -197,3 +202,27 @@ def test_places_are_told_from_where_their_allocation_begins(library: Library, cu
     library.fails = "cudaIpcGetMemHandle"
     with pytest.raises(CudaError):
         device.export(0x7ABC)
+
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "cuda_all_reduce.py"
+
+
+def test_benchmark_says_what_it_needs() -> None:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    program = [sys.executable, str(BENCHMARK)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "this benchmark needs CUDA devices, and torch sees none here\n"
+
+
+def test_benchmark_takes_each_rounds_slowest_rank_and_the_median_of_the_rounds() -> None:
+    row = runpy.run_path(str(BENCHMARK))["_row"]
+    one = {"1shot_push": [1.0, 9.0, 2.0], "2shot_pull": [6.0, 6.0, 6.0], "nccl": [8.0, 8.0, 8.0]}
+    other = {"1shot_push": [3.0, 1.0, 4.0], "2shot_pull": [5.0, 5.0, 5.0], "nccl": [1.0, 1.0, 1.0]}
+    assert row((one, other)) == {
+        "1shot_push": 4.0,
+        "2shot_pull": 6.0,
+        "nccl": 8.0,
+        "best / nccl": 0.5,
+        "best / symmetric memory": None,
+    }

@@ -129,6 +129,14 @@ def test_what_is_wrong_in_a_capture_is_told_on_all_ranks_and_the_next_one_is_rig
         assert all(part in heard for part in parts)
 
 
+def test_rank_that_leaves_its_capture_keeps_nobody_waiting(pool: Pool, folder: str) -> None:
+    first, left, last = run(pool, "left_in_capture", 3, folder=folder)
+    assert left == ["0"]
+    for heard, held in (first, last):
+        assert heard.startswith("rank 1 of 3 has said nothing for")
+        assert held == "0"
+
+
 def test_engines_live_beside_and_after_each_other_and_leave_nothing(pool: Pool, folder: str) -> None:
     assert all(found == [2, 0] for found in run(pool, "lives", folder=folder))
 

@@ -58,7 +58,7 @@ def second(size: int, release: str, capability: tuple[int, int], settings: Setti
         push = tuned.push_bytes if settings.forced_push_kib is not None else min(tuned.push_bytes, most)
     if settings.forced_pull_kib is not None or pull is None:
         pull = tuned.pull_bytes if settings.forced_pull_kib is not None else min(tuned.pull_bytes, most)
-    push, pull = _aligned(push), _aligned(pull) if pull > 0 else 0
+    push, pull = aligned(push), aligned(pull) if pull > 0 else 0
     layout = Layout(size, 1, push, pull)
     eager, graph = (_clipped(spans, layout) for spans in (tuned.eager, tuned.graph))
     return Wanted(SECOND, Limits(eager, graph, push, pull), settings.graphs)
@@ -99,5 +99,6 @@ def _clipped(spans: tuple[Span, ...], layout: Layout) -> tuple[Span, ...]:
     return tuple(span for span in clipped if span.most > 0)
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """As many bytes, or a few more, as SGLang's second generation makes room for."""
     return -(-max(nbytes, _ALIGNMENT) // _ALIGNMENT) * _ALIGNMENT

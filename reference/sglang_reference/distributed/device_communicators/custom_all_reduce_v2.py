@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from sglang_reference._cuda_all_reduce.owner import Owner
 from sglang_reference._cuda_all_reduce.wanted import Sizes
 from sglang_reference._custom_all_reduce import nvml
 from sglang_reference._custom_all_reduce.generations import second_sizes
+from sglang_reference._custom_all_reduce.limits import Limits
 from sglang_reference._custom_all_reduce.settings import read
 from sglang_reference._releases import within
 
@@ -43,6 +45,8 @@ class _Second(Owner):
     max_push_size: int
     max_size: int
     override_algo: Any
+    _tuned: wanted.Wanted
+    _capture_started: bool = False
 
     def _start(self, group: Any, device: torch.device, sizes: Sizes) -> None:
         self.disabled = True
@@ -55,7 +59,9 @@ class _Second(Owner):
         capability = torch.cuda.get_device_capability()
         self._tuned = wanted.second(self.world_size, _RELEASE, capability, read(os.environ, _RELEASE), sizes)
         self._connect(group, device, self._tuned)
-        limits = self._tuned.limits
+        self._note_sizes(self._tuned.limits)
+
+    def _note_sizes(self, limits: Limits) -> None:
         self.max_pull_size, self.max_push_size = limits.pull_bytes, limits.push_bytes
         self.max_size = max(self.max_pull_size, self.max_push_size)
 
@@ -83,6 +89,7 @@ class _Second(Owner):
 
         An exception on one rank goes on there, and is a RuntimeError on the others.
         """
+        self._capture_started = True
         with self._communicator.capture() if self._communicator else contextlib.nullcontext():
             yield
 
@@ -97,13 +104,30 @@ class _Second(Owner):
     def uncap_pull_thresholds(self) -> None:
         """Take all that the buffer for pulls holds, also beyond the size from which NCCL is faster."""
         if self._communicator is not None:
-            self._take(wanted.uncapped(self._communicator.limits))
+            self._take(wanted.uncapped(self._limits()))
 
     def supports_push(self, *, nbytes: int, num_blocks: int) -> bool:
         """Whether the memory to push to holds so many bytes, and its words so many blocks."""
         if self.disabled or self._communicator is None:
             return False
         return 0 < nbytes <= self.max_push_size and 0 < num_blocks <= self._communicator.engine.layout.blocks
+
+    def reserve_push_capacity(self, nbytes: int) -> None:
+        """Have memory to push to for so many bytes, on all ranks, which call this together; sizes go by as they did.
+
+        Does nothing where there is as much, or where the size is forced by the environment. Raises RuntimeError once a
+        graph may hold the present memory.
+        """
+        if self.disabled or nbytes <= self.max_push_size:
+            return
+        if read(os.environ, _RELEASE).forced_push_kib is not None:
+            return
+        if self._capture_started:
+            raise RuntimeError("room to push to must be reserved before graphs are captured")
+        limits = replace(self._limits(), push_bytes=wanted.aligned(nbytes))
+        super().close()
+        self._connect(self.group, self.device, replace(self._tuned, limits=limits))
+        self._note_sizes(limits)
 
     def uses_one_shot_push(self, nbytes: int) -> bool:
         """Whether so many bytes go by a one-shot push now."""
@@ -120,7 +144,12 @@ class _Second(Owner):
             return bool(Algorithm[self.override_algo.name] is algorithm)
         return self._communicator.algorithm(nbytes) is algorithm
 
-    def _take(self, limits: Any) -> None:
+    def _limits(self) -> Limits:
+        """Those that hold now."""
+        assert self._communicator is not None, f"it is disabled: {self.why_disabled}"
+        return self._communicator.limits
+
+    def _take(self, limits: Limits) -> None:
         assert self._communicator is not None, f"it is disabled: {self.why_disabled}"
         self._communicator.limits = limits
 
@@ -166,6 +195,7 @@ class _BeforeMaxSize(_Second):
 _METHODS = {
     "override_shot": Lifetime(gone="0.5.16"),
     "uncap_pull_thresholds": Lifetime("0.5.16"),
+    "reserve_push_capacity": Lifetime("0.5.23"),
     "supports_push": Lifetime("0.5.23"),
     "uses_one_shot_push": Lifetime("0.5.23"),
     "uses_two_shot_push": Lifetime("0.5.23"),
