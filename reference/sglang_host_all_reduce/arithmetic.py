@@ -59,6 +59,9 @@ class _ByTorch:
         return torch.from_numpy(_array(address, count, self._kind)).view(self._dtype)
 
     def add(self, target: Any, parts: Sequence[Any]) -> None:
+        if len(target) <= _PIECE or (len(parts) == 2 and torch.get_num_threads() == 1):
+            self._add(target, parts)
+            return
         for first in range(0, len(target), _PIECE):
             piece = slice(first, first + _PIECE)
             self._add(target[piece], [part[piece] for part in parts])
