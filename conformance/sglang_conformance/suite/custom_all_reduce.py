@@ -233,6 +233,18 @@ def test_group_asks_it_first(member: Member) -> None:
                     verdict.equal(spy.reductions, 1, call=call, cause="the group goes by another engine than this one")
 
 
+@requirement("CAR-060")
+@on_ranks(2)
+def test_capture_within_a_capture(member: Member) -> None:
+    found = engines.group_s(member)
+    with Verdict() as verdict:
+        for _ in range(2):
+            with expect.attempt(f"{engines.OWNER}.capture()", found.capture).value:
+                _scope(found, "within another")
+            expect.equal(bool(found.disabled), False, call=f"{engines.OWNER}.disabled after capture() within capture()")
+            _each(member, verdict, found, ", after capture() within capture()")
+
+
 def _each(member: Member, verdict: Verdict, found: Any, after: str, salt: int = 0) -> None:
     """Reduce of each type that is served."""
     for dtype, count in sizes.served(member).items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
+from functools import partial
 from typing import Any
 
 from . import expect
@@ -191,22 +192,43 @@ def test_closed_it_takes_no_tensor(member: Member) -> None:
 @in_probe
 def test_killed_rank_leaves_no_shared_memory(platform: Any, deadline: float) -> None:
     lost.require(platform, facts(platform)["custom-allreduce"])
-    before = left.shared_memory()
-    lost.waiting(platform, deadline, reducing=False)
-    seen = left.unheld(before)
-    call = "the files of shared memory that no process has, after one of two ranks was killed and the other ended"
-    expect.that(not seen, expected="none", seen=", ".join(seen), call=call)
+    _, there = lost.waiting(platform, deadline, reducing=False)
+    call = "the files of shared memory of two ranks, after one was killed and the other has closed its own and ended"
+    expect.that(not there, expected="none", seen=", ".join(there), call=call)
 
 
 @requirement("CAR-058")
 @in_probe
 def test_killed_rank_is_not_waited_for_without_end(platform: Any, deadline: float) -> None:
     lost.require(platform, facts(platform)["custom-allreduce"])
-    outcome = lost.waiting(platform, deadline, reducing=True)
+    outcome, _ = lost.waiting(platform, deadline, reducing=True)
     call = f"{engines.OWNER}.custom_all_reduce, whose other rank was killed"
     seen = "no error: it went on" if not outcome.error else str(outcome)
     right = outcome.error not in ("", "Hung")
     expect.that(right, expected="an error, or the end of the process", seen=seen, call=call)
+
+
+@requirement("CAR-059")
+@on_ranks(2, watched=False)
+def test_ranks_that_are_given_different_maximums(member: Member) -> None:
+    make = engines.maker(member)
+    largest = max(
+        (edge.last for edge in sizes.edges(member, engines.group_s(member), "bfloat16") if edge.accepted), default=0
+    )
+    given = max(1024, largest >> 1 + member.number)
+    call = "making it, where the last rank is given half the maximum of the others"
+    with making.group(member, _PATIENCE) as group, Verdict() as verdict:
+        if not making.takes(make, "max_size"):
+            raise expect.Declined("it is given no maximum by the name max_size")
+        found = making.tried(partial(make, max_size=given), group)
+        if not _all_or_none(member, found, call):
+            return
+        for length in sorted({largest >> 3, largest >> 2, (largest >> 2) + 16, largest >> 1}):
+            brought = forms.flat("bfloat16", member.size, length // 16 * 8, 3)
+            tensor, _ = calls.given(member, brought)
+            if calls.alike(member, found, [(tensor, f"{brought.words()}, {call}")])[0]:
+                words = f"{calls.spelt(brought)}, {call}"
+                calls.judge(verdict, attempt(words, found.custom_all_reduce, tensor), brought, words)
 
 
 def _all_or_none(member: Member, found: Any, call: str) -> bool:

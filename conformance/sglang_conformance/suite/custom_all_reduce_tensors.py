@@ -19,7 +19,7 @@ _TYPES = (*drawn.FLOATS, "float64", *drawn.INTEGERS, "int16", "int8", "uint8", "
 _UNKNOWN = ("complex64", "bool")
 _SMALL = 40  # bytes: some multiples of what is read at once, and all between
 _ASKED = (16, 24, 256, 264, 4096, 1 << 16, 1 << 20)
-_LARGEST = 1 << 24  # bytes that are brought to a sum
+_LARGEST = 1 << 25  # bytes that are brought to a sum
 
 
 @requirement("CAR-014")

@@ -208,6 +208,16 @@ _STATES = (
         "    self.capturing = False",
         reducing=("if getattr(self, 'capturing', False):", "    return None", "return right(self, tensor)"),
     ),
+    _capture(
+        "car-is-in-one-capture-at-a-time",
+        "CAR-060",
+        "assert not getattr(self, 'within', False), 'it is being captured'",
+        "self.within = True",
+        "try:",
+        "    yield",
+        "finally:",
+        "    self.within = False",
+    ),
     _hook(
         "car-is-gone-round-by-the-group",
         "CAR-013",
@@ -579,6 +589,12 @@ _ORDER = (
 )
 
 _LIVES = (
+    _module(
+        "car-goes-by-the-maximum-of-each-rank",
+        "CAR-059",
+        "_look = obstacle",
+        "obstacle = lambda said: _look([each._replace(max_size=0) for each in said])",
+    ),
     _made(
         "car-goes-on-without-a-rank",
         "CAR-048",
@@ -699,13 +715,13 @@ _LIVES = (
         "def _init(self, *args, **kwargs):",
         "    import subprocess",
         "    _make(self, *args, **kwargs)",
-        "    self.file = f'/dev/shm/zoo-{uuid.uuid4().hex}'",
-        "    open(self.file, 'w').close()",
-        "    subprocess.Popen(['sh', '-c', f'sleep 20; rm -f {self.file}'], start_new_session=True)",
+        "    self.path = f'/dev/shm/zoo-{uuid.uuid4().hex}'",
+        "    self.file = open(self.path, 'w')",
+        "    subprocess.Popen(['sh', '-c', f'sleep 20; rm -f {self.path}'], start_new_session=True)",
         "def _close(self):",
         "    _end(self)",
-        "    if hasattr(self, 'file'):",
-        "        os.remove(self.file)",
+        "    if hasattr(self, 'path'):",
+        "        os.remove(self.path)",
         "SimCustomAllreduce.__init__, SimCustomAllreduce.close = _init, _close",
     ),
     _sum(

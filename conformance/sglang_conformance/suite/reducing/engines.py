@@ -84,7 +84,12 @@ def maker(member: Member) -> Callable[..., Any]:
     except Exception as error:
         expect.pass_on_uncovered(error)
         raise expect.Declined(f"the groups' {kind(found)} is not made by what SGLang's choice gives") from None
-    return lambda group, other=device: made(group=group, device=other)
+
+    def make(group: Any, other: Any = device, **further: Any) -> Any:
+        return made(group=group, device=other, **further)
+
+    make.__wrapped__ = made  # type: ignore[attr-defined]
+    return make
 
 
 @contextlib.contextmanager

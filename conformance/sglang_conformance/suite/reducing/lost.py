@@ -18,10 +18,10 @@ from ...hosts import groups
 from .. import expect, isolate
 from ..aids import worker
 from ..collecting import drawn
-from . import engines
+from . import engines, left
 
 _NONE, _ONE_DEVICE = "none", "two ranks need two devices, and there is one"
-_JOINED, _KILLED = "joined", "killed"
+_JOINED, _KILLED, _HELD = "joined", "killed", "held"
 _SIZE = 2
 _COUNTS = (256, 4096, 64)
 
@@ -38,6 +38,11 @@ class _Pair:
     def say(self, word: str) -> None:
         (self.folder / word).touch()
 
+    def list(self, names: set[str]) -> None:
+        """Tell which files a rank has."""
+        with open(self.folder / _HELD, "a") as file:
+            file.writelines(f"{name}\n" for name in sorted(names))
+
     def wait_for(self, word: str) -> None:
         until = time.monotonic() + self.within
         while not (self.folder / word).exists() and time.monotonic() < until:
@@ -53,8 +58,9 @@ def require(platform: Any, declared: bool) -> None:
         raise expect.Declined(isolate.CANNOT_FORK)
 
 
-def waiting(platform: Any, deadline: float, *, reducing: bool) -> isolate.Outcome:
-    """What comes of rank 0 of two, which has reduced with the other before that was killed.
+def waiting(platform: Any, deadline: float, *, reducing: bool) -> tuple[isolate.Outcome, list[str]]:
+    """What comes of rank 0 of two, which has reduced with the other before that was killed; and what is left of the
+    files of shared memory that the two had.
 
     Raises Declined where their group has no custom all-reduce, NotCovered where there are no two devices, NotReached
     where they did not come so far.
@@ -63,6 +69,7 @@ def waiting(platform: Any, deadline: float, *, reducing: bool) -> isolate.Outcom
         pair = _Pair(platform, Path(folder), 0.7 * deadline, reducing)
         outcome = isolate.in_forks([partial(_stay, pair), partial(_be_killed, pair)], pair.within)[0]
         reached = (pair.folder / _KILLED).exists()
+        names = (pair.folder / _HELD).read_text().splitlines() if reached else []
     if outcome.value == _NONE:
         raise expect.Declined(
             "the groups of two ranks have no custom all-reduce that accepts what models are served in"
@@ -71,13 +78,15 @@ def waiting(platform: Any, deadline: float, *, reducing: bool) -> isolate.Outcom
         raise expect.NotCovered(_ONE_DEVICE)
     if not reached:
         raise expect.NotReached(f"two ranks did not come to reduce: {outcome}")
-    return outcome
+    return outcome, [name for name in dict.fromkeys(names) if os.path.exists(name)]
 
 
 def _stay(pair: _Pair) -> str:
+    before = left.files_held()
     joined = _join(pair, 0)
     if isinstance(joined, str):
         return joined
+    pair.list(left.files_held() - before)
     engine, tensor = joined
     pair.say(_JOINED)
     pair.wait_for(_KILLED)
@@ -88,8 +97,10 @@ def _stay(pair: _Pair) -> str:
 
 
 def _be_killed(pair: _Pair) -> None:
+    before = left.files_held()
     if not isinstance(_join(pair, 1), str):
         pair.wait_for(_JOINED)
+        pair.list(left.files_held() - before)
         pair.say(_KILLED)
         os.kill(os.getpid(), signal.SIGKILL)
 

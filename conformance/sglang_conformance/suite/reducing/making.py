@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import os
 import resource
@@ -47,6 +48,14 @@ def tried(make: Callable[..., Any], group: Any, *device: Any) -> Any:
     except Exception as error:
         expect.pass_on_uncovered(error)
         return None
+
+
+def takes(make: Callable[..., Any], name: str) -> bool:
+    """Whether what makes it has a parameter of that name."""
+    try:
+        return name in inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def together(call: str, action: Callable[[], Result]) -> Result:
