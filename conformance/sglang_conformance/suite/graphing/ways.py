@@ -19,7 +19,9 @@ from typing import Any, Protocol
 
 from ...contract.model import Contract
 from .. import expect
+from ..aids import uncovered
 from ..aids.construction import declares_graphs
+from ..aids.lacking import raised_in_sglang
 from . import module
 
 Work = Callable[[], Any]
@@ -184,32 +186,41 @@ class Runner:
 def by_backend(device: Any, platform: Any) -> ByBackend:
     """The platform's backend for SGLang's own runners.
 
-    Declined where it gives none. NotCovered where the backend looks for something of the runner that only SGLang's
-    own has.
+    Declined where it gives none. NotCovered where the backend stands on a part of SGLang that is not here, or looks for
+    something of the runner that only SGLang's own has.
     """
-    ask = getattr(platform, BACKEND, None)  # since 0.5.21
-    make = None if ask is None else expect.ask(platform, BACKEND).value
-    if make is None:
+    if not hasattr(platform, BACKEND):  # before 0.5.21
+        raise expect.Declined(f"there is no {BACKEND} in this release")
+    answer = uncovered.answer_of(platform, BACKEND)
+    if answer is None:
+        raise expect.NotCovered(f"the class that {BACKEND} gives stands on a part of SGLang that is not here")
+    if answer.value is None:
         raise expect.Declined(f"{BACKEND} gives no backend: SGLang's runners go by their own")
     model = SimpleNamespace(device=device.type, gpu_id=device.index or 0)
     runner = Runner(device.type, module.of(device), model)
-    call = f"platform.{BACKEND}()(cuda_graph_runner, enable_memory_saver=False)"
 
     def made() -> Any:
         with _sufficing(runner, model):
-            return make(runner, enable_memory_saver=False)
+            return answer.value(runner, enable_memory_saver=False)
 
-    backend = expect.attempt(call, made).value
+    call = f"platform.{BACKEND}()(cuda_graph_runner, enable_memory_saver=False)"
+    backend = expect.attempt(call, made, where=expect.place(answer.value)).value
     return ByBackend(backend, f"{type(backend).__name__}.capture_one")
 
 
 @contextlib.contextmanager
 def _sufficing(*stand_ins: Any) -> Iterator[None]:
-    """A scope in which it is NotCovered to look for what these, which stand for SGLang's own, do not have."""
+    """A scope in which it is NotCovered to look for what these, which stand for SGLang's own, do not have, or for a part
+    of SGLang that is not here.
+    """
     try:
         yield
     except AttributeError as error:
         if any(error.obj is each for each in stand_ins):
             text = f"the backend looks for what only SGLang's own has: {error}"
             raise expect.NotCovered(text) from error
+        raise
+    except ImportError as error:
+        if raised_in_sglang(error):
+            raise expect.NotCovered(f"the backend stands on a part of SGLang that is not here: {error}") from error
         raise
