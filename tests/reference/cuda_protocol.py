@@ -233,13 +233,18 @@ Program = tuple[tuple[Operation, ...], ...]
 
 def program_of(taken: dict[str, Any]) -> Program:
     """The steps of what was taken down: what touches no shared memory is left out."""
-    return tuple(tuple(_operation(each, taken) for each in rank) for rank in taken["program"])
+    return tuple(tuple(itertools.chain.from_iterable(_done(each, taken) for each in rank)) for rank in taken["program"])
 
 
-def _operation(noted: dict[str, Any], taken: dict[str, Any]) -> Operation:
-    fill = Step(writes=((noted["fill"][0], noted["fill"][1]),)) if noted["fill"] else None
-    # An input that is not registered is nobody else's.
-    areas = taken["shared"] if fill else taken["shared"][: len(taken["boards"])]
+def _done(noted: dict[str, Any], taken: dict[str, Any]) -> list[Operation]:
+    """An operation; before one of a registered input that is written anew, which is one of its own."""
+    if not noted["fill"]:  # an input that is not registered is nobody else's
+        return [_operation(noted, taken, taken["shared"][: len(taken["boards"])])]
+    first, last = noted["fill"]
+    return [((Step(writes=((first, last),)),),), _operation(noted, taken, taken["shared"])]
+
+
+def _operation(noted: dict[str, Any], taken: dict[str, Any], areas: Sequence[Sequence[int]]) -> Operation:
     blocks: dict[int, list[Step]] = {}
     for block, kind, spans, value in noted["notes"]:
         steps = blocks.setdefault(block, [])
@@ -253,8 +258,7 @@ def _operation(noted: dict[str, Any], taken: dict[str, Any]) -> Operation:
             shared = tuple((a, b) for a, b in spans if _within(a, areas) and not _within(a, taken["boards"]))
             if shared:
                 steps.append(Step(reads=shared) if kind == "read" else Step(writes=shared))
-    # What is captured is filled by what comes before the launch on the same stream: before all blocks.
-    return tuple(((fill, *steps) if fill and not at else tuple(steps)) for at, steps in sorted(blocks.items()))
+    return tuple(tuple(steps) for _, steps in sorted(blocks.items()))
 
 
 def _within(address: int, areas: Sequence[Sequence[int]]) -> bool:
@@ -366,7 +370,7 @@ def stale(program: Program) -> list[str]:
                 if at == len(steps) or not all(_is_raised(state, raised, word) for word in steps[at].awaits):
                     continue
                 for pack in _packs(steps[at].writes):
-                    written[pack] = operation
+                    written[pack] = operation + (not any(step.raises for step in steps))  # for the next one
                 found += [
                     f"rank {rank} reads in {operation} what {written.get(pack)} wrote at {pack:#x}"
                     for pack in _packs(steps[at].reads)
@@ -437,4 +441,9 @@ def never_alternating(program: Program, taken: dict[str, Any]) -> Program:
 
 
 def _each(program: Program, changed: Callable[[Block], Block]) -> Program:
-    return tuple(tuple(tuple(map(changed, operation)) for operation in rank) for rank in program)
+    """The same, with every block changed in which ranks meet."""
+
+    def each(block: Block) -> Block:
+        return changed(block) if any(step.raises for step in block) else block
+
+    return tuple(tuple(tuple(map(each, operation)) for operation in rank) for rank in program)

@@ -33,8 +33,9 @@ def taken_down(pool: Pool, size: int, blocks: int, operations: Operations) -> An
     return report.values[0]
 
 
-# With two blocks, an input of 256 packs takes both (of a group's chunk: each rank's), one of 8 packs takes one.
-MIXED: Operations = [("1shot_push", 8, False), ("2shot_pull", 600, False), ("1shot_pull", 8, False)]
+# Of two blocks, 8 packs take one; these take both, as each block serves up to 128 packs of an input, or of a chunk.
+BOTH = {algorithm: 200 * int(algorithm[0]) for algorithm in ALGORITHMS}
+MIXED: Operations = [("1shot_push", 8, False), ("2shot_pull", 400, False), ("1shot_pull", 8, False)]
 REPLAYED: Operations = [
     ("1shot_pull", 8, True),
     ("2shot_pull", 8, True),
@@ -47,14 +48,15 @@ REPLAYED: Operations = [
     ("size", "blocks", "operations"),
     [
         *((2, 1, [(algorithm, 8, False)] * 4) for algorithm in ALGORITHMS),
-        *((2, 2, [(algorithm, 600, False)] * 3) for algorithm in ALGORITHMS),
+        *((2, 2, [(algorithm, BOTH[algorithm], False)] * 3) for algorithm in ALGORITHMS),
         *((3, 1, [(algorithm, 8, False)] * 3) for algorithm in ALGORITHMS),
         *((2, 1, [(algorithm, 8, True)] * 4) for algorithm in ALGORITHMS[2:]),
+        *((2, 2, [(algorithm, BOTH[algorithm], True)] * 2) for algorithm in ALGORITHMS[2:]),
         (2, 2, MIXED),
-        (2, 2, [*MIXED[::-1], ("2shot_push", 600, False)]),
+        (2, 2, [*MIXED[::-1], ("2shot_push", 400, False)]),
         (2, 1, REPLAYED),
         (2, 1, REPLAYED[::-1]),
-        (2, 2, [("2shot_pull", 600, True), ("1shot_push", 8, False), ("2shot_pull", 600, True)]),
+        (2, 2, [("2shot_pull", 400, True), ("1shot_push", 8, False), ("2shot_pull", 400, True)]),
     ],
     ids=lambda given: (
         "+".join(f"{each[0]}{'r' * each[2]}{each[1]}" for each in given) if isinstance(given, list) else None
@@ -62,7 +64,9 @@ REPLAYED: Operations = [
 )
 def test_every_order_is_right(pool: Pool, size: int, blocks: int, operations: Operations) -> None:
     program = protocol.program_of(taken_down(pool, size, blocks, operations))
-    assert [len(rank) for rank in program] == [len(operations)] * size
+    assert [len(rank) for rank in program] == [sum(1 + held for *_, held in operations)] * size
+    taken = [max(len(operation) for operation in rank) for rank in program]
+    assert taken == [blocks] * size
     states, wrong = protocol.explore(program)
     assert not wrong
     assert states > 50
