@@ -16,27 +16,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import expect, isolate
+from .. import expect
 from . import choices
-from .machines import uuid
+from .machines import Stand, uuid
 from .worlds import unlinked
 
 _CALL = "custom_all_reduce_utils.gpu_p2p_access_check(0, 1)"
 _PATIENCE = 4.0  # seconds for one question, whose test is imagined
 
 
-def settled(release: str) -> None:
+def settled(*, hooked: bool = True) -> None:
     """Whatever file is there, two devices without access are found to have none, and two that have it, to have it."""
     for words, spoil in _SPOILT.items():
         for has in (True, False):
-            told = isolate.in_fork(partial(_asked, release, spoil, has), _PATIENCE)
-            seen = told.settled(f"{_CALL}, {words}")
-            expect.equal(seen, has, call=f"{_CALL} of devices {'with' if has else 'without'} access, {words}")
+            call = f"{_CALL} of devices {'with' if has else 'without'} access, {words}"
+            seen = choices.on_imagined_machines(partial(_asked, spoil, has), hooked=hooked, deadline=_PATIENCE)
+            expect.equal(seen, has, call=call)
 
 
-def _asked(release: str, spoil: Callable[[Path], None], has: bool) -> bool:
+def _asked(spoil: Callable[[Path], None], has: bool, stand: Stand) -> bool:
     """Ask twice in a folder of its own: once, so that there is a file; and after that was spoilt, as a new process."""
-    with choices.imagined(release) as stand, _folder() as folder:
+    with _folder() as folder:
         choices.answers(stand, unlinked(2))
         stand.sit(0)
         utils = importlib.import_module(choices.UTILS)

@@ -49,16 +49,31 @@ class Answer:
         return f"{self.generation} ({self.note})" if self.note else self.generation
 
 
-def asked(worlds: Iterable[World], release: str, deadline: float = _DEADLINE) -> list[list[Answer]]:
-    """For each world what its ranks have, in a fork of this process."""
+def asked(worlds: Iterable[World], release: str, *, hooked: bool = True) -> list[list[Answer]]:
+    """For each world what its ranks have, in a fork of this process; ``hooked`` as of :func:`on_imagined_machines`."""
     chosen = list(worlds)
 
-    def ask() -> list[list[list[str]]]:
-        with imagined(release) as stand:
-            return [[[each.generation, each.note] for each in answers(stand, world)] for world in chosen]
+    def ask(stand: Stand) -> list[list[list[str]]]:
+        return [[[each.generation, each.note] for each in answers(stand, world)] for world in chosen]
 
-    told = isolate.in_fork(ask, deadline).settled("asking SGLang's choice of a custom all-reduce on imagined machines")
-    return [[Answer(*each) for each in ranks] for ranks in told]
+    return [[Answer(*each) for each in ranks] for ranks in on_imagined_machines(ask, hooked=hooked)]
+
+
+def on_imagined_machines(action: Callable[[Stand], Any], *, hooked: bool = True, deadline: float = _DEADLINE) -> Any:
+    """What an action gives (plain data) in a fork in which the host's choice stands on imagined machines.
+
+    ``hooked``: by its functions as they are now, with hooks in them; else as SGLang has them, imported afresh.
+    """
+
+    def act() -> Any:
+        if not hooked:
+            for name in _PARTS:
+                sys.modules.pop(name, None)
+        with imagined() as stand:
+            return action(stand)
+
+    words = "SGLang's choice of a custom all-reduce, on imagined machines"
+    return isolate.in_fork(act, deadline).settled(words)
 
 
 def answers(stand: Stand, world: World) -> list[Answer]:
@@ -79,7 +94,7 @@ def answers(stand: Stand, world: World) -> list[Answer]:
 
 
 @contextlib.contextmanager
-def imagined(release: str) -> Any:
+def imagined() -> Any:
     """Put imagined machines below the host's choice, for good: this process is a fork. Gives the stand of its ranks."""
     import torch
     import torch.distributed as dist
@@ -93,7 +108,6 @@ def imagined(release: str) -> Any:
         "in_the_same_node_as": machines.same_node(stand),
         "_gpu_fabric_clique": machines.clique(stand),
         "_is_vmm_backed_allocator": lambda device: stand.world.vmm,
-        "is_in_the_same_node": None,
         "kind_of_device": lambda: stand.world.kind,
     }
     for module in modules():

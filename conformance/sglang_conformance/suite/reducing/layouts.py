@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...oracles import all_reduce as oracle
-from .. import expect, isolate
+from .. import expect
 from . import choices
+from .machines import Stand
 from .worlds import linked
 
 _UTILS = f"{choices.UTILS.rpartition('.')[2]}.is_weak_contiguous"
@@ -19,18 +20,17 @@ _TAKES = "CustomAllreduce.should_custom_ar"
 _WIDTH = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def settled(check: Callable[[str], None], release: str) -> None:
-    """Run one of the checks below in a fork, where machines are imagined; what breaks the rule there does here."""
+def settled(check: Callable[[], None], *, hooked: bool = True) -> None:
+    """Run one of the checks below on an imagined machine; what breaks the rule there does here."""
 
-    def run() -> None:
-        with choices.imagined(release) as stand:
-            choices.answers(stand, linked(2, second=False))
-            check(release)
+    def run(stand: Stand) -> None:
+        choices.answers(stand, linked(2, second=False))
+        check()
 
-    isolate.in_fork(run).settled("on an imagined machine")
+    choices.on_imagined_machines(run, hooked=hooked)
 
 
-def bytes_taken(release: str) -> None:
+def bytes_taken() -> None:
     """Whole packs up to the maximum, to the byte; also where they are fewer than the ranks."""
     for size, linked_too in ((2, False), (2, True), (4, True), (6, True), (8, True)):
         for most in (oracle.FIRST_MOST["cuda"], 4096):
@@ -43,13 +43,13 @@ def bytes_taken(release: str) -> None:
     _judge(_flat(64, "float32"), False, "256 bytes of float32", 4, False, 4096)
 
 
-def layouts_taken(release: str) -> None:
+def layouts_taken() -> None:
     """Contiguous ones, and dense ones that end with their storage; none with gaps."""
     for words, tensor, right in _forms():
         _judge_form(words, tensor, right)
 
 
-def overlaps_refused(release: str) -> None:
+def overlaps_refused() -> None:
     """Elements that share memory, or are repeated, though they are as many as the storage holds."""
     import torch
 
@@ -61,7 +61,7 @@ def overlaps_refused(release: str) -> None:
         _judge_form(words, tensor, False)
 
 
-def types_refused(release: str) -> None:
+def types_refused() -> None:
     """The kernels have three types; what is taken in another raises in them, where the next engine would do."""
     for dtype in ("float64", "int8", "int32", "int64", "bool", "complex64", "float8_e4m3fn"):
         _judge(_flat(256, dtype), False, f"256 elements of {dtype}", 2, True, 1 << 20)
