@@ -155,10 +155,9 @@ def test_one_group_makes_it_again_and_again(member: Member, platform: Any) -> No
 @on_ranks(2, watched=False)
 def test_closing_twice_does_no_harm(member: Member) -> None:
     make, own, served = engines.maker(member), engines.group_s(member), sizes.served(member)
+    engines.require_closing(own)
     with making.group(member) as group, Verdict() as verdict:
         found = making.tried(make, group)
-        if not callable(getattr(found, "close", None)):
-            raise expect.Declined("it cannot be closed")
         _serves(member, verdict, found, "")
         for _ in range(2):
             engines.close(found)
@@ -174,10 +173,9 @@ def test_closing_twice_does_no_harm(member: Member) -> None:
 @on_ranks(2, watched=False)
 def test_closed_it_takes_no_tensor(member: Member) -> None:
     make, served = engines.maker(member), sizes.served(member)
+    engines.require_closing(engines.group_s(member))
     with making.group(member) as group:
         found = making.tried(make, group)
-        if not callable(getattr(found, "close", None)):
-            raise expect.Declined("it cannot be closed")
         engines.close(found)
         member.side.meet()
         for dtype, count in served.items():
@@ -212,14 +210,13 @@ def test_killed_rank_is_not_waited_for_without_end(platform: Any, deadline: floa
 @on_ranks(2, watched=False)
 def test_ranks_that_are_given_different_maximums(member: Member) -> None:
     make = engines.maker(member)
-    largest = max(
-        (edge.last for edge in sizes.edges(member, engines.group_s(member), "bfloat16") if edge.accepted), default=0
-    )
-    given = max(1024, largest >> 1 + member.number)
+    there = sizes.edges(member, engines.group_s(member), "bfloat16")
+    largest = max((edge.last for edge in there if edge.accepted), default=0)
+    given = max(1024, largest >> (1 + member.number))
     call = "making it, where the last rank is given half the maximum of the others"
+    if not making.takes(make, "max_size"):
+        raise expect.Declined("it is given no maximum by the name max_size")
     with making.group(member, _PATIENCE) as group, Verdict() as verdict:
-        if not making.takes(make, "max_size"):
-            raise expect.Declined("it is given no maximum by the name max_size")
         found = making.tried(partial(make, max_size=given), group)
         if not _all_or_none(member, found, call):
             return

@@ -109,7 +109,7 @@ def test_small_sizes_are_reduced_right_or_refused(member: Member) -> None:
         for length in lengths
         if length % calls.ITEM[dtype] == 0
     ]
-    _right_where_accepted(member, found, wished)
+    _right_where_accepted(member, found, wished, failing=True)
 
 
 @requirement("CAR-020")
@@ -129,13 +129,14 @@ def test_fewer_packs_than_ranks(member: Member) -> None:
 @on_ranks(2, 4)
 def test_each_type_is_reduced_right_or_refused(member: Member) -> None:
     found = engines.group_s(member)
-    wished = [
-        forms.flat(dtype, member.size, length // calls.ITEM[dtype], length)
-        for dtype in _TYPES
-        for length in (64, 512, 1040)
-    ]
-    _right_where_accepted(member, found, wished)
+    _right_where_accepted(member, found, _of_each_type(member), failing=True)
     _unknown_types(member, found)
+
+
+@requirement("CAR-061")
+@on_ranks(2, 4)
+def test_it_accepts_no_type_that_it_cannot_sum(member: Member) -> None:
+    _right_where_accepted(member, engines.group_s(member), _of_each_type(member))
 
 
 @requirement("CAR-022")
@@ -235,15 +236,29 @@ def test_tensors_without_elements(member: Member) -> None:
             calls.reduced(member, verdict, found, forms.flat(dtype, member.size, count), after=", after empty ones")
 
 
-def _right_where_accepted(member: Member, found: Any, wished: list[forms.Brought]) -> None:
-    """Of those that all ranks accept, judge the sums."""
+def _of_each_type(member: Member) -> list[forms.Brought]:
+    return [
+        forms.flat(dtype, member.size, length // calls.ITEM[dtype], length)
+        for dtype in _TYPES
+        for length in (64, 512, 1040)
+    ]
+
+
+def _right_where_accepted(member: Member, found: Any, wished: list[forms.Brought], *, failing: bool = False) -> None:
+    """Of those that all ranks accept, judge the sums; ``failing``: of types that no model is served in, an error is a
+    refusal too.
+    """
     given = [calls.given(member, brought)[0] for brought in wished]
     answers = calls.alike(member, found, [(t, b.words()) for t, b in zip(given, wished, strict=True)])
     with Verdict() as verdict:
         for brought, tensor, answer in zip(wished, given, answers, strict=True):
             if answer:
-                call = calls.spelt(brought)
-                calls.judge(verdict, attempt(call, found.custom_all_reduce, tensor), brought, call)
+                reduce = (
+                    tried if failing and brought.dtype not in drawn.FLOATS else partial(attempt, calls.spelt(brought))
+                )
+                got = reduce(found.custom_all_reduce, tensor)
+                if got is not REFUSED:
+                    calls.judge(verdict, got, brought, calls.spelt(brought))
 
 
 def _unknown_types(member: Member, found: Any) -> None:
@@ -255,7 +270,9 @@ def _unknown_types(member: Member, found: Any) -> None:
             given = torch.full((64,), member.number % 2, dtype=getattr(torch, dtype)).to(member.device)
             if calls.alike(member, found, [(given, f"{dtype} [64]")])[0]:
                 call = f"{engines.OWNER}.custom_all_reduce of {dtype} [64]"
-                got = attempt(call, found.custom_all_reduce, given)
+                got = tried(found.custom_all_reduce, given)
+                if got is REFUSED:
+                    continue
                 kind = getattr(torch, dtype)
                 wanted = torch.full((64,), member.size // 2, dtype=kind)
                 right = isinstance(got, torch.Tensor) and torch.equal(got.cpu(), wanted)

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from . import expect
 from .collecting import apart, drawn, tensors
-from .collecting.judging import Verdict, attempt
+from .collecting.judging import REFUSED, Verdict, attempt, tried
 from .declare import on_ranks, requirement
 from .member import Member
 from .reducing import calls, engines, forms, sizes
@@ -26,7 +27,7 @@ _LANES = (1, 2, 4, 8, 16, 24)
 @requirement("CAR-028")
 @on_ranks(2, 4)
 @given(
-    dtype=st.sampled_from((*drawn.FLOATS, "float64", *drawn.INTEGERS)),
+    dtype=drawn.floats,
     shape=drawn.arrays,
     lanes=st.sampled_from(_LANES),
     order=st.permutations(range(3)),
@@ -147,9 +148,9 @@ def test_integers_are_summed_exactly(member: Member) -> None:
         raise expect.Declined("it accepts no integers")
     with Verdict() as verdict:
         for brought, tensor, answer in zip(wished, given, answers, strict=True):
-            if answer:
-                call = calls.spelt(brought)
-                calls.judge(verdict, attempt(call, found.custom_all_reduce, tensor), brought, call)
+            got = tried(found.custom_all_reduce, tensor) if answer else REFUSED
+            if got is not REFUSED:
+                calls.judge(verdict, got, brought, calls.spelt(brought))
 
 
 @requirement("CAR-034")
@@ -165,7 +166,8 @@ def test_sums_round_no_more_than_their_type(member: Member) -> None:
                 tensor = tensors.made(parts[member.number], dtype, member.device)
                 call = f"{engines.OWNER}.custom_all_reduce of {dtype} [{count}], random numbers about 1"
                 if calls.alike(member, found, [(tensor, f"{dtype} [{count}]")])[0]:
-                    verdict.near_sum(attempt(call, found.custom_all_reduce, tensor), parts, dtype, call)
+                    reduce = tried if dtype == "float64" else partial(attempt, call)
+                    verdict.near_sum(reduce(found.custom_all_reduce, tensor), parts, dtype, call)
 
 
 @requirement("CAR-035")

@@ -303,6 +303,11 @@ _TENSORS = (
         "    _rightly(self, tensor.view(torch.uint8)).view(torch.int16)",
         "    if tensor.dtype == torch.int16 and tensor.is_contiguous() else _rightly(self, tensor))",
     ),
+    _asked(
+        "car-accepts-eight-bits-and-fails",
+        "CAR-061",
+        "return right(self, tensor) or not self.disabled and tensor.dtype == torch.float8_e5m2",
+    ),
     _module(
         "car-takes-gaps-for-elements",
         "CAR-022",

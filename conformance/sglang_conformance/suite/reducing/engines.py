@@ -124,6 +124,12 @@ def further(member: Member, lists: Mapping[str, beside.Lists]) -> Iterator[dict[
         yield {name: of(coordinator) for name, coordinator in made.items()}
 
 
+def require_closing(engine: Any) -> None:
+    """Declined where it cannot be closed."""
+    if not callable(getattr(engine, "close", None)):
+        raise expect.Declined("it cannot be closed")
+
+
 def close(engine: Any) -> None:
     """Close it, where it can be closed: SGLang's own are, when they are collected at the latest."""
     if callable(getattr(engine, "close", None)):

@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,7 @@ def _between(member: Member, engine: Any, dtype: str, here: int, there: int) -> 
     return Edge(low * _STEP, answer)
 
 
-def through(first: int, last: int) -> Iterator[int]:
+def through(first: int, last: int) -> list[int]:
     """Powers of two with their neighbours, in bytes, of what is read at once; from the first to the last."""
-    for power in range(first.bit_length() - 1, last.bit_length()):
-        for length in ((1 << power) - _STEP, 1 << power, (1 << power) + _STEP):
-            if first <= length <= last:
-                yield length
+    powers = [1 << power for power in range(first.bit_length() - 1, last.bit_length())]
+    return sorted({length + step for length in powers for step in (-_STEP, 0, _STEP) if first <= length + step <= last})
