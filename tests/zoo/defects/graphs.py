@@ -562,6 +562,15 @@ _OF_COLLECTIVES = (
         ),
         (_BASE, f"_kept: list[Any] = []\n\n\n{_BASE}"),
     ),
+    _graph(
+        "captured-collective-opens-a-file",
+        "GRAPH-039",
+        (
+            "        self.function(*self.tensors)\n",
+            "        self.function(*self.tensors)\n        _opened.append(open('/dev/null'))\n",
+        ),
+        (_BASE, f"_opened: list[Any] = []\n\n\n{_BASE}"),
+    ),
     _once("group-gathers-once-in-a-capture", "GRAPH-037", "all_gather"),
     _once("group-scatters-once-in-a-capture", "GRAPH-038", "reduce_scatter_tensor"),
 )

@@ -62,6 +62,22 @@ VARIANTS = (
         deadline=20.0,
     ),
     Variant(
+        "graphs-with-pynccl-alone",
+        ALL,
+        (Edit("hardware.py", 'return _installed("sglang_host_all_reduce")', "return False"),),
+        "custom all-reduce is an engine that a platform may do without",
+        of="sim",
+        deadline=20.0,
+    ),
+    Variant(
+        "graphs-with-custom-all-reduce-alone",
+        ALL,
+        (Edit("hardware.py", 'return _installed("sglang_host_nccl")', "return False"),),
+        "PyNCCL is an engine that a platform may do without; what custom all-reduce leaves cannot be captured then",
+        of="sim",
+        deadline=20.0,
+    ),
+    Variant(
         "warm-ups-give-zeros",
         ALL,
         _hook(

@@ -210,7 +210,7 @@ def by_backend(device: Any, platform: Any) -> ByBackend:
 
 @contextlib.contextmanager
 def _sufficing(*stand_ins: Any) -> Iterator[None]:
-    """A scope in which it is NotCovered to look for what these, which stand for SGLang's own, do not have, or for a part
+    """A scope in which it is NotCovered to look for what these do not have, which stand for SGLang's own, or for a part
     of SGLang that is not here.
     """
     try:
