@@ -50,6 +50,7 @@ AREAS = (
     "graph_backend",
     "graph_scopes",
     "graphs_in_groups",
+    "graph_ends",
 )
 
 
