@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..certificate.model import Finding
 from ..contract.model import Contract
 from ..oracles import all_reduce as oracle
 from . import expect, isolate
@@ -258,7 +259,11 @@ def _blamed(platform: Any, violation: expect.Violation, alone: Callable[[], None
         except expect.Violation as its:
             if [its.finding[name] for name in _COMPARED] == [violation.finding[name] for name in _COMPARED]:
                 return expect.HostDefect(f"SGLang's own choice, without any hook in it: {violation}")
-    raise violation
+    hooks = choices.hooked()
+    if not hooks:
+        raise violation
+    told = {**violation.finding, "where": hooks[0][1], "cause": f"a hook on {', '.join(name for name, _ in hooks)}"}
+    raise expect.Violation(Finding(**told)) from None
 
 
 def _judge(world: World, ranks: list[Answer], release: str, when: str = "") -> None:

@@ -120,6 +120,18 @@ def imagined() -> Any:
     yield stand
 
 
+def hooked() -> list[tuple[str, str]]:
+    """What plugins have hooked of the choice, and where each hook is defined; the choice itself last."""
+    registry = importlib.import_module("sglang.srt.plugins.hook_registry").HookRegistry
+    found = [
+        (target.rpartition(".")[2], expect.place(hook))
+        for target in sorted(registry._patched)
+        if target.startswith(CHOICE)
+        for _, hook, *_ in registry._hooks.get(target, ())
+    ]
+    return sorted(found, key=lambda each: each[0] in DISPATCH)
+
+
 def modules() -> list[ModuleType]:
     """The host's modules that decide. Those that a host does not have are left out."""
     found = []
