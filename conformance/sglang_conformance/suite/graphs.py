@@ -38,6 +38,7 @@ def test_replay_works_on_what_its_inputs_hold(platform: Any, contract: Contract,
     graph = plain.captured(way, each)
     for given_now in fed:
         each.gives(graph, given_now, way.words)
+    way.clear()
 
 
 @requirement("GRAPH-001")
@@ -244,3 +245,4 @@ def test_graphs_that_share_a_pool_are_replayed_in_any_order(
     for number, size in enumerate(order):
         call = f"{way.words} of {size} elements, replay {number} in the order {order}"
         each[size].gives(graphs[size], [number + place for place in range(size)], call)
+    way.clear()
