@@ -97,6 +97,55 @@ _GATHERED = (
     "torch.distributed.all_gather(rows, tensor._host, group=self.group)",
 )
 
+_ONE_BUFFER = """
+import tempfile
+
+_ROOM = 1 << 13
+
+
+class _OneBuffer:
+    \"\"\"Who is quick lays down the next while others still read.\"\"\"
+
+    def __init__(self, name, rank, size):
+        self.path, self.rank, self.size, self.step = f"{tempfile.gettempdir()}/zoo-{name}", rank, size, 0
+        with open(self.path, "a+b") as file:
+            file.truncate(4096 + size * _ROOM)
+            self.memory = mmap.mmap(file.fileno(), 4096 + size * _ROOM)
+        self.steps = torch.frombuffer(self.memory, dtype=torch.int64, count=size)
+
+    def row(self, rank, like):
+        return torch.frombuffer(self.memory, dtype=like.dtype, count=like.numel(), offset=4096 + rank * _ROOM)
+
+    def sum(self, source, target):
+        self.step += 1
+        self.row(self.rank, source).copy_(source)
+        self.steps[self.rank] = self.step
+        while int(self.steps.min()) < self.step:
+            os.sched_yield()
+        with contextlib.suppress(OSError):
+            os.remove(self.path)  # all have it
+        target.copy_(sum(self.row(rank, source).double() for rank in range(self.size)))
+
+
+_init, _right_sum = SimCustomAllreduce.__init__, SimCustomAllreduce._sum
+
+
+def _make(self, group, *args, **kwargs):
+    _init(self, group, *args, **kwargs)
+    if not self.disabled:
+        name = told_in_time(group, uuid.uuid4().hex, 5.0)[0]
+        self.one = _OneBuffer(name, self.rank, self.world_size)
+
+
+def _sum(self, source, target):
+    if source.numel() * source.element_size() > _ROOM or not source.is_floating_point():
+        return _right_sum(self, source, target)
+    self.one.sum(source, target)
+
+
+SimCustomAllreduce.__init__, SimCustomAllreduce._sum = _make, _sum
+"""
+
 _STATES = (
     _module("car-is-declared-and-never-enabled", "CAR-001", 'obstacle = lambda said: "not today"'),
     _module("car-is-for-three-ranks-and-more", "CAR-001", "SIZES = range(3, 9)"),
@@ -509,12 +558,13 @@ _VALUES = (
 )
 
 _ORDER = (
+    _module("car-lays-down-the-next-while-others-read", "CAR-039", *_ONE_BUFFER.splitlines(), also=("CAR-028",)),
     _sum(
         "car-loses-one-in-many",
         "CAR-039",
         "self.calls = getattr(self, 'calls', 0) + 1",
         "out = right(self, tensor)",
-        "return tensor.clone() if self.calls % 701 == 0 else out",
+        "return tensor.clone() if self.calls % 199 == 0 else out",
     ),
     _sum(
         "car-keeps-the-first-length-of-each-address",
