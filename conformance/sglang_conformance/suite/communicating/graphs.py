@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ...contract.model import Contract
@@ -16,6 +15,7 @@ from ..aids.construction import declares_graphs
 from ..collecting import tensors
 from ..collecting.judging import attempt
 from ..collecting.prepared import Held, Prepared
+from ..graphing.module import maker
 from ..member import Member
 from . import communicators
 
@@ -24,14 +24,14 @@ def require(member: Member, platform: Any, contract: Contract) -> None:
     """Declined where the platform declares no graphs, or torch's module of the device has none to make."""
     if not declares_graphs(platform, contract):
         raise expect.Declined("the platform declares no graph capture")
-    _maker(member)
+    maker(member.device)
 
 
 def captured(member: Member, call: str, work: Callable[[], Any]) -> Any:
     """A graph that has captured this work on every rank, as SGLang captures: in the group's scope, on its stream."""
     import torch
 
-    module, make = torch.get_device_module(member.device), _maker(member)
+    module, make = torch.get_device_module(member.device), maker(member.device)
     found = communicators.group_s(member)
     attempt(f"{call}, before the capture", _enabled, found, work)  # whatever is lazy happens here
     tensors.synchronise(member.device)
@@ -60,15 +60,3 @@ def in_place_of(wanted: Sequence[Held], held: Sequence[Held]) -> tuple[Held, ...
 def _enabled(communicator: Any, work: Callable[[], Any]) -> None:
     with communicators.enabled(communicator):
         work()
-
-
-def _maker(member: Member) -> Callable[[], Any]:
-    import torch
-
-    kind = member.device.type
-    module = None if kind == "cpu" else torch.get_device_module(member.device)
-    names = (f"{kind.upper()}Graph", "CUDAGraph", "Graph")
-    found = next((getattr(module, name) for name in names if hasattr(module, name)), None)
-    if found is None or not hasattr(module, "graph"):
-        raise expect.Declined(f"torch has no graphs of {kind} to make: neither {' nor '.join(names)}, with graph()")
-    return partial(found)
