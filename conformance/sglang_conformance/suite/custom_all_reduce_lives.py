@@ -191,7 +191,9 @@ def test_closed_it_takes_no_tensor(member: Member) -> None:
 def test_killed_rank_leaves_no_shared_memory(platform: Any, deadline: float) -> None:
     lost.require(platform, facts(platform)["custom-allreduce"])
     _, there = lost.waiting(platform, deadline, reducing=False)
-    call = "the files of shared memory of two ranks, after one was killed and the other has closed its own and ended"
+    call = (
+        "the files of shared memory of a group of two, after one was killed and the other has closed its own and ended"
+    )
     expect.that(not there, expected="none", seen=", ".join(there), call=call)
 
 

@@ -45,7 +45,10 @@ def reduced(
 
 
 def judge(verdict: Verdict, got: Any, brought: Brought, call: str) -> None:
-    """Judge what is to be the sum: by torch, which is quicker where all is well; what is wrong is looked at again."""
+    """Judge what is to be the sum: by torch, which is quicker where all is well; what is wrong is looked at again.
+
+    Nothing is said of what was refused.
+    """
     import torch
 
     wanted = torch.from_numpy(brought.reduced()).to(getattr(torch, brought.dtype))

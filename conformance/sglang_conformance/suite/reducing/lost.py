@@ -39,7 +39,6 @@ class _Pair:
         (self.folder / word).touch()
 
     def list(self, names: set[str]) -> None:
-        """Tell which files a rank has."""
         with open(self.folder / _HELD, "a") as file:
             file.writelines(f"{name}\n" for name in sorted(names))
 
@@ -69,7 +68,7 @@ def waiting(platform: Any, deadline: float, *, reducing: bool) -> tuple[isolate.
         pair = _Pair(platform, Path(folder), 0.7 * deadline, reducing)
         outcome = isolate.in_forks([partial(_stay, pair), partial(_be_killed, pair)], pair.within)[0]
         reached = (pair.folder / _KILLED).exists()
-        names = (pair.folder / _HELD).read_text().splitlines() if reached else []
+        names = set((pair.folder / _HELD).read_text().splitlines()) if reached else set()
     if outcome.value == _NONE:
         raise expect.Declined(
             "the groups of two ranks have no custom all-reduce that accepts what models are served in"
@@ -78,15 +77,13 @@ def waiting(platform: Any, deadline: float, *, reducing: bool) -> tuple[isolate.
         raise expect.NotCovered(_ONE_DEVICE)
     if not reached:
         raise expect.NotReached(f"two ranks did not come to reduce: {outcome}")
-    return outcome, [name for name in dict.fromkeys(names) if os.path.exists(name)]
+    return outcome, sorted(name for name in names if os.path.exists(name))
 
 
 def _stay(pair: _Pair) -> str:
-    before = left.files_held()
     joined = _join(pair, 0)
     if isinstance(joined, str):
         return joined
-    pair.list(left.files_held() - before)
     engine, tensor = joined
     pair.say(_JOINED)
     pair.wait_for(_KILLED)
@@ -97,16 +94,17 @@ def _stay(pair: _Pair) -> str:
 
 
 def _be_killed(pair: _Pair) -> None:
-    before = left.files_held()
     if not isinstance(_join(pair, 1), str):
         pair.wait_for(_JOINED)
-        pair.list(left.files_held() - before)
         pair.say(_KILLED)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _join(pair: _Pair, number: int) -> tuple[Any, Any] | str:
-    """The group's engine, and a tensor that it has reduced; or why there is none."""
+    """The engine of a further group, and a tensor that it has reduced; or why there is none.
+
+    What files it has are told: other things of the host's own groups have such too (0.5.23, a queue between processes).
+    """
     import torch
 
     found = worker.devices(pair.platform)
@@ -118,7 +116,9 @@ def _join(pair: _Pair, number: int) -> tuple[Any, Any] | str:
     where, timeout = f"file://{pair.folder}/meeting", max(1, int(pair.within))
     groups.join(rank=number, size=_SIZE, local_rank=number, method=where, backend=backend, timeout=timeout)
     groups.lay_out(tp=_SIZE)
-    engine = engines.of(groups.group("tp"))
+    before = left.files_held()
+    engine = engines.of(groups.add([list(range(_SIZE))], "again", backend))
+    pair.list(left.files_held() - before)
     for dtype in drawn.FLOATS:
         for count in _COUNTS:
             tensor = torch.ones(count, dtype=getattr(torch, dtype), device=device)
