@@ -766,10 +766,12 @@ _LIVES = (
     _module(
         "car-leaves-its-file-when-killed",
         "CAR-057",
+        "import itertools",
+        "_numbers = itertools.count()",
         "_make, _end = SimCustomAllreduce.__init__, SimCustomAllreduce.close",
         "def _init(self, *args, **kwargs):",
         "    _make(self, *args, **kwargs)",
-        "    self.file = open(f'/dev/shm/zoo-car-{self.rank}', 'w')  # always the same, as it is left",
+        "    self.file = open(f'/dev/shm/zoo-car-{self.rank}-{next(_numbers)}', 'w')  # few names, as they are left",
         "def _close(self):",
         "    _end(self)",
         "    if hasattr(self, 'file'):",
