@@ -56,7 +56,8 @@ class _ByTorch:
         self._kind = np.dtype(np.int16)
 
     def view(self, address: int, count: int) -> Any:
-        return torch.from_numpy(_array(address, count, self._kind)).view(self._dtype)
+        with torch.inference_mode(False):  # what is made within that mode cannot be written outside of it
+            return torch.from_numpy(_array(address, count, self._kind)).view(self._dtype)
 
     def add(self, target: Any, parts: Sequence[Any]) -> None:
         if len(target) <= _PIECE or (len(parts) == 2 and torch.get_num_threads() == 1):

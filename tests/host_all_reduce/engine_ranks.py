@@ -222,6 +222,16 @@ def digests(rank: Rank, dtype: str, counts: Sequence[int]) -> list[str]:
     return made
 
 
+def in_inference_mode_first(rank: Rank, dtype: str, count: int) -> None:
+    """The first sum of a kind is made where nothing is differentiated, the next one where it may be."""
+    import torch
+
+    with another(rank, rank.state) as engine:
+        for within in (True, False, True):
+            with torch.inference_mode(within):
+                one_sum(rank, engine, count, dtype, "out", salt=within)
+
+
 def infinities(rank: Rank, dtype: str, count: int) -> None:
     """Where one rank has what is no number, so has the sum; infinities stay, and of both signs make none."""
     import torch

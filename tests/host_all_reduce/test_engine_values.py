@@ -63,3 +63,9 @@ def test_sixteen_bits_are_added_in_float32_and_rounded_once(pool: Pool, dtype: s
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_two_thousand_sums_on_two_engines_with_ranks_slowed_at_random(pool: Pool, size: int) -> None:
     assert run(pool, "at_random", size, rounds=2000, seed=size) == (2000,) * size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int64"])
+@pytest.mark.parametrize("count", [9, 400_003])
+def test_inference_mode_makes_no_difference(pool: Pool, dtype: str, count: int) -> None:
+    run(pool, "in_inference_mode_first", 3, dtype=dtype, count=count)

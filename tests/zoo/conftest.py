@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ def bench() -> Iterator[Bench]:
     built_in.close()
     warm.close()
     zygote.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_of_killed_ranks() -> Iterator[None]:
+    """Remove what the zoo's plugins leave in shared memory, where they are made to."""
+    yield
+    for file in Path("/dev/shm").glob("zoo-car-*"):
+        file.unlink(missing_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

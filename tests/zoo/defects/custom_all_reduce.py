@@ -16,9 +16,9 @@ def _added(name: str, requirement: str, code: str, also: tuple[str, ...], world_
     return Defect(name, requirement, (edit,), of="sim", also=also, deadline=_DEADLINE, world_size=world_size)
 
 
-def _module(name: str, requirement: str, *lines: str, also: tuple[str, ...] = ()) -> Defect:
+def _module(name: str, requirement: str, *lines: str, also: tuple[str, ...] = (), world_size: str = "2") -> Defect:
     """Something else in the module, at its end."""
-    return _added(name, requirement, "".join(f"{line}\n" for line in lines), also, "2")
+    return _added(name, requirement, "".join(f"{line}\n" for line in lines), also, world_size)
 
 
 def _method(
@@ -147,8 +147,8 @@ SimCustomAllreduce.__init__, SimCustomAllreduce._sum = _make, _sum
 """
 
 _STATES = (
-    _module("car-is-declared-and-never-enabled", "CAR-001", 'obstacle = lambda said: "not today"'),
-    _module("car-is-for-three-ranks-and-more", "CAR-001", "SIZES = range(3, 9)"),
+    _module("car-is-declared-and-never-enabled", "CAR-001", 'obstacle = lambda said: "not today"', world_size="4"),
+    _module("car-is-for-five-ranks-and-more", "CAR-001", "SIZES = range(5, 9)", world_size="4"),
     Defect("car-is-given-past-the-choice", "CAR-002", _PAST_THE_CHOICE, of="sim", deadline=_DEADLINE),
     _made(
         "car-of-one-rank-alone",

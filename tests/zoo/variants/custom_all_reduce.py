@@ -164,6 +164,14 @@ VARIANTS = (
         deadline=20.0,
     ),
     Variant(
+        "car-for-three-ranks-and-more",
+        ALL,
+        (Edit(_FILE, "SIZES = range(2, 9)", "SIZES = range(3, 9)"),),
+        "which sizes it serves is its own affair: SGLang's first generation serves four of them",
+        of="sim",
+        deadline=20.0,
+    ),
+    Variant(
         "car-made-by-a-function",
         ALL,
         (_hooked("choose"), Edit("own.py", "", _OWN), _WITHOUT_GRAPHS),
