@@ -24,12 +24,11 @@ def bench() -> Iterator[Bench]:
     zygote.close()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_left_of_killed_ranks() -> Iterator[None]:
-    """Remove what the zoo's plugins leave in shared memory, where they are made to."""
-    yield
-    for file in Path("/dev/shm").glob("zoo-car-*"):
-        file.unlink(missing_ok=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what the zoo's plugins leave in shared memory, where they are made to: once no worker looks at it."""
+    if not hasattr(session.config, "workerinput"):
+        for file in Path("/dev/shm").glob("zoo-car-*"):
+            file.unlink(missing_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
