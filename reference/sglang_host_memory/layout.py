@@ -13,8 +13,8 @@ from dataclasses import dataclass
 WORD = 8  # bytes
 LINE = 8  # words
 
-# The head: what the first rank to come has said, and the process of one that could not come in.
-HEAD_SIZE, HEAD_BUFFER, HEAD_PAIR_BUFFER, HEAD_REFUSED = range(4)
+# The head: what the first rank to come has said, the process of one that could not come in, and how many there were.
+HEAD_SIZE, HEAD_BUFFER, HEAD_PAIR_BUFFER, HEAD_REFUSED, HEAD_REFUSALS = range(5)
 # A rank's row: who it is, then how far it has come, then what it says.
 STATE, PROCESS, STARTED, SPACE = range(4)
 STEP, SAID = LINE, 2 * LINE

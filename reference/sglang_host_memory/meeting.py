@@ -25,6 +25,7 @@ from .layout import (
     ABSENT,
     HEAD_BUFFER,
     HEAD_PAIR_BUFFER,
+    HEAD_REFUSALS,
     HEAD_REFUSED,
     HEAD_SIZE,
     HERE,
@@ -42,6 +43,7 @@ DEFAULT_TIMEOUT = 300.0
 
 _CREDENTIALS = struct.Struct("3i")  # of a socket's other end: process, user, group
 _PAUSE = 1e-3
+_GRACE = 0.5  # seconds
 
 
 def join(name: str, rank: int, layout: Layout, seconds: float | None = None) -> Segment:
@@ -71,9 +73,20 @@ def join(name: str, rank: int, layout: Layout, seconds: float | None = None) -> 
         try:
             segment.await_all()
         except BaseException:
+            _stay_for_the_late(segment, min(until, time.monotonic() + _GRACE))
             segment.close(failed=True)
             raise
     return segment
+
+
+def _stay_for_the_late(segment: Segment, until: float) -> None:
+    """Where a rank was refused, keep the name for those that are still to come: alone they would wait in vain."""
+    words, layout = segment.words, segment.layout
+    while words[HEAD_REFUSED] and time.monotonic() < until:
+        here = sum(words[layout.row(rank) + STATE] != ABSENT for rank in range(layout.size))
+        if here + words[HEAD_REFUSALS] >= layout.size:
+            break
+        time.sleep(_PAUSE)
 
 
 def _guest(place: str, rank: int, layout: Layout) -> mmap.mmap | None:
@@ -137,7 +150,7 @@ def _enter(memory: mmap.mmap, rank: int, layout: Layout) -> bool:
             return False
         refusal = _refusal(words, rank, layout, found)
         if refusal is not None:
-            words[HEAD_REFUSED] = os.getpid()
+            words[HEAD_REFUSED], words[HEAD_REFUSALS] = os.getpid(), words[HEAD_REFUSALS] + 1
             raise refusal
         row = layout.row(rank)
         words[row + PROCESS], words[row + STARTED] = os.getpid(), processes.started(os.getpid())

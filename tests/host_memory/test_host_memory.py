@@ -123,6 +123,22 @@ def test_ranks_that_do_not_fit_together_are_told(name: str, other: Layout, why: 
     assert str(first) == f"process {os.getpid()} could not join"
 
 
+def test_who_comes_after_one_that_was_refused_does_not_wait_alone(name: str) -> None:
+    def after(seconds: float, rank: int, size: int) -> Segment:
+        time.sleep(seconds)
+        return join(name, rank, Layout(size), 20.0)
+
+    began = time.monotonic()
+    first, refused, late = together(
+        lambda: after(0, 0, 3),
+        lambda: after(0.1, 1, 4),
+        lambda: after(0.3, 2, 3),
+    )
+    assert isinstance(refused, MisfitError)
+    assert str(first) == str(late) == f"process {os.getpid()} could not join"
+    assert time.monotonic() - began < 10
+
+
 def test_a_place_is_taken_once(name: str) -> None:
     def late() -> Segment:
         time.sleep(0.1)

@@ -196,7 +196,7 @@ def noting(comm: Any) -> Iterator[list[str]]:
 
 def mappings() -> int:
     """The communicators that this process holds."""
-    return Path("/proc/self/maps").read_text().count("sglang-host-nccl")
+    return Path("/proc/self/maps").read_text().count("sglang-host-memory")
 
 
 @contextlib.contextmanager
