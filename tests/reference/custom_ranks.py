@@ -133,6 +133,33 @@ def _spoilt(custom: Any, how: str) -> Any:
     )
 
 
+def staying_away(rank: Rank, folder: str, who: int) -> dict[str, Any]:
+    """One rank asks for the class of a built-in device much later than the others: how that ends, and how soon."""
+    install("0.5.23")
+    choice = importlib.import_module("sglang.srt.distributed.device_communicators.custom_all_reduce")
+    dist.init_process_group("gloo", f"file://{folder}/{rank.meeting}", rank=rank.number, world_size=rank.size)
+    group: Any = dist.new_group(backend="gloo")
+    before = group._get_backend(torch.device("cpu")).options._timeout
+    dist.barrier(group=group)
+    if rank.number == who:
+        time.sleep(4)
+    began = time.monotonic()
+    said = ""
+    with (
+        mock.patch.object(choice, "DEADLINE", 1.0),
+        mock.patch.object(choice, "kind_of_device", return_value="cuda"),
+        mock.patch.object(torch.cuda, "get_device_capability", return_value=(9, 0)),
+    ):
+        try:
+            choice.dispatch_custom_allreduce(group=group, device=torch.device("cuda", 0))
+        except RuntimeError as error:
+            said = str(error)
+    seconds = time.monotonic() - began
+    kept = group._get_backend(torch.device("cpu")).options._timeout == before
+    time.sleep(0 if rank.number == who else max(0.0, 5 - seconds))  # who ended now would be missed, not late
+    return {"said": said, "seconds": seconds, "kept": kept}
+
+
 def come_and_go(rank: Rank, folder: str, times: int) -> list[int]:
     """How much more this process holds after so many engines: descriptors and mappings."""
     with grouped(rank, folder, "0.5.23") as group:

@@ -56,6 +56,15 @@ def test_where_one_rank_cannot_no_rank_does(pool: Pool, tmp_path: Path, who: int
         assert found["seconds"] < 20
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_choice_for_a_built_in_device_does_not_wait_without_end(pool: Pool, tmp_path: Path, who: int) -> None:
+    found = run(pool, "staying_away", 2, folder=str(tmp_path), who=who)
+    waited = found[1 - who]
+    assert waited["said"]
+    assert 0.5 < waited["seconds"] < 3.5
+    assert all(each["kept"] for each in found)
+
+
 def test_it_is_off_for_more_ranks_than_it_serves(pool: Pool, tmp_path: Path) -> None:
     for found in run(pool, "wanting", 9, folder=str(tmp_path), who=-1, how=""):
         assert (found["disabled"], found["why"]) == (True, "9 ranks are not between 2 and 8")
