@@ -63,7 +63,8 @@ def test_each_tensor_is_summed_right(
 @requirement("CAR-029")
 @on_ranks(2, 4)
 def test_each_result_is_a_tensor_of_its_own(member: Member) -> None:
-    found, served, made = engines.group_s(member), sizes.served(member), []
+    found, served = engines.group_s(member), sizes.served(member)
+    made: list[tuple[Any, forms.Brought, str]] = []
     with Verdict() as verdict:
         for dtype, count in served.items():
             for salt in range(4 if made else _MANY):
