@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from import_path import REFERENCE, TESTS, import_path
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
 from sglang_conformance.ranks.pool import Pool
 from sglang_conformance.ranks.rank import Rank
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (*FLOATS, *INTEGERS, "bool")
@@ -41,7 +38,7 @@ MODES = (
 def ranks(folder: str) -> Iterator[Pool]:
     zygote = client.start(
         ("torch", "numpy", "host_all_reduce.engine_ranks", "sglang_host_all_reduce"),
-        {"PYTHONPATH": os.pathsep.join(map(str, _PATHS)), "OMP_NUM_THREADS": "1"},
+        {"PYTHONPATH": import_path(TESTS, REFERENCE), "OMP_NUM_THREADS": "1"},
     )
     warm = client.connect(zygote.address)
     pool = Pool(warm, Setup("host_all_reduce.engine_ranks:joined", {"folder": folder}, watched=False))

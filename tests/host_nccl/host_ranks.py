@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from host_nccl.host_library import Nccl, P
+from import_path import REFERENCE, TESTS, import_path
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
 from sglang_conformance.ranks.pool import Pool
 from sglang_conformance.ranks.rank import Rank
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference")
 TYPES = ("int8", "uint8", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "bfloat16")
 OPERATIONS = ("sum", "prod", "max", "min", "avg")
 INVALID_ARGUMENT, INVALID_USAGE, REMOTE_ERROR = 4, 5, 6
@@ -32,7 +31,7 @@ INVALID_ARGUMENT, INVALID_USAGE, REMOTE_ERROR = 4, 5, 6
 def ranks(setup: str = "joined", **arguments: Any) -> Iterator[Pool]:
     zygote = client.start(
         ("torch", "numpy", "host_nccl.host_ranks"),
-        {"PYTHONPATH": os.pathsep.join(map(str, _PATHS)), "OMP_NUM_THREADS": "1"},
+        {"PYTHONPATH": import_path(TESTS, REFERENCE), "OMP_NUM_THREADS": "1"},
     )
     warm = client.connect(zygote.address)
     pool = Pool(warm, Setup(f"host_nccl.host_ranks:{setup}", arguments, watched=False))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from import_path import import_path
 from probes.processes import MARK, comes_true, marked
 from zoo.workshop import ACME, Edit, build
 
@@ -59,8 +60,7 @@ class Ran:
 def environment(paths: Sequence[Path] = (), **variables: str) -> dict[str, str]:
     """This process's environment, less what a test run adds, with folders put on the import path."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    joined = os.pathsep.join([*map(str, paths), *filter(None, [plain.get("PYTHONPATH")])])
-    return {**plain, "PYTHONPATH": joined, "COLUMNS": "100", **variables}
+    return {**plain, "PYTHONPATH": import_path(*paths), "COLUMNS": "100", **variables}
 
 
 def command(*options: str) -> list[str]:

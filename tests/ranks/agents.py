@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from import_path import TESTS, import_path
 from probes.processes import MARK
 from sglang_conformance.ranks.address import parsed
 from sglang_conformance.ranks.cluster import Cluster, Patience
@@ -19,22 +19,16 @@ from sglang_conformance.ranks.secret import VARIABLE
 from sglang_conformance.ranks.wire import Link
 
 SECRET = "a secret for tests only, of no use"
-TESTS = Path(__file__).parents[1]
 LIGHT = ("sglang_conformance.ranks.rank", "ranks.bodies")
 WITH_TORCH = ("torch", "torch.distributed", *LIGHT)
 QUICK = Patience(beat=0.5, limit=3.0, stranger=0.5)
-
-
-def import_path() -> str:
-    """The import path of a process that is to find what ranks are made to do in the tests."""
-    return os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
 
 
 def agent(
     address: str, rank: int, size: int, *arguments: str, secret: str = SECRET, mark: str = ""
 ) -> subprocess.Popen[str]:
     """An agent's process, on a host named after its rank."""
-    environment = {**os.environ, "PYTHONPATH": import_path(), VARIABLE: secret, MARK: mark}
+    environment = {**os.environ, "PYTHONPATH": import_path(TESTS), VARIABLE: secret, MARK: mark}
     options = ["--rank", rank, "--world-size", size, "--host", f"host{rank}", "--allow", "ranks", *arguments]
     command = [sys.executable, "-m", "sglang_conformance.ranks", "--controller", address, *map(str, options)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from import_path import TESTS, import_path
 from probes.processes import MARK, comes_true, marked
-from ranks.agents import SECRET, import_path
+from ranks.agents import SECRET
 from sglang_conformance.ranks.secret import VARIABLE
 
 DEVICE = "eth0"
@@ -38,7 +39,7 @@ class Host:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a process on it."""
-        own = {"PYTHONPATH": import_path(), VARIABLE: SECRET, MARK: self.mark, "GLOO_SOCKET_IFNAME": DEVICE}
+        own = {"PYTHONPATH": import_path(TESTS), VARIABLE: SECRET, MARK: self.mark, "GLOO_SOCKET_IFNAME": DEVICE}
         return subprocess.Popen(
             [*self._inside, *command],
             env={**os.environ, **own, **environment},

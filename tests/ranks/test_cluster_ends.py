@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from import_path import TESTS, import_path
 from probes.processes import MARK, comes_true, marked
-from ranks.agents import LIGHT, SECRET, agent, cluster, ended, import_path
+from ranks.agents import LIGHT, SECRET, agent, cluster, ended
 from sglang_conformance.ranks import secret
 from sglang_conformance.ranks.__main__ import main
 from sglang_conformance.ranks.cluster import ClusterError, Patience
@@ -86,7 +87,7 @@ def test_a_stopped_agent_is_lost_in_bounded_time_and_one_that_idles_is_not(mark:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_agents_end_with_their_controller(mark: str, number: signal.Signals) -> None:
-    environment = {**os.environ, "PYTHONPATH": import_path(), MARK: mark, secret.VARIABLE: SECRET}
+    environment = {**os.environ, "PYTHONPATH": import_path(TESTS), MARK: mark, secret.VARIABLE: SECRET}
     with subprocess.Popen(
         [sys.executable, "-m", "ranks.controller", "127.0.0.1:0", "0.5", "3", "light"],
         env=environment,

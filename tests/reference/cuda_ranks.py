@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from import_path import REFERENCE, TESTS, import_path
 from reference.cuda_host import HostDevice
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
@@ -24,8 +23,6 @@ from sglang_reference._cuda_all_reduce.gathering import BoardGather
 from sglang_reference._cuda_all_reduce.layout import Algorithm, Layout
 from sglang_reference._custom_all_reduce.board import StoreBoard
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference")
 _MODULES = ("torch", "numpy", "triton", "reference.cuda_ranks", "sglang_reference._cuda_all_reduce.kernels")
 _WAIT = 60.0
 
@@ -33,7 +30,7 @@ _WAIT = 60.0
 @contextlib.contextmanager
 def ranks(*, interpreted: bool = True) -> Iterator[Pool]:
     """A pool of ranks in which Triton interprets, or compiles for their devices."""
-    environment = {"PYTHONPATH": os.pathsep.join(map(str, _PATHS)), "OMP_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": import_path(TESTS, REFERENCE), "OMP_NUM_THREADS": "1"}
     environment |= {"TRITON_INTERPRET": "1"} if interpreted else {}
     zygote = client.start(_MODULES, environment)
     warm = client.connect(zygote.address)

@@ -14,14 +14,13 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
+from import_path import REFERENCE, SIMULATED, TESTS, import_path
 from reference.group_ranks import initialize, install, leave
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
 from sglang_conformance.ranks.pool import Pool
 from sglang_conformance.ranks.rank import Rank
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference", _TESTS.parent / "reference" / "sglang_simulated")
 _MODULES = ("torch", "numpy", "reference.custom_ranks", "sglang_reference", "sglang_conformance.contract.tables")
 _CLASS = "sglang_simulated.custom_all_reduce"
 
@@ -29,7 +28,7 @@ _CLASS = "sglang_simulated.custom_all_reduce"
 @contextlib.contextmanager
 def ranks() -> Iterator[Pool]:
     """A pool of ranks that have joined nothing yet."""
-    paths = os.pathsep.join(map(str, _PATHS))
+    paths = import_path(TESTS, REFERENCE, SIMULATED)
     zygote = client.start(_MODULES, {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "SGLANG_SIM_DEVICES": "9"})
     warm = client.connect(zygote.address)
     pool = Pool(warm, Setup(watched=False), forward=False)

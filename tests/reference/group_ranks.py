@@ -9,19 +9,16 @@ import contextlib
 import functools
 import importlib
 import inspect
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from import_path import REFERENCE, SIMULATED, TESTS, import_path
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
 from sglang_conformance.ranks.pool import Pool
 from sglang_conformance.ranks.rank import Rank
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference", _TESTS.parent / "reference" / "sglang_simulated")
 _MODULES = (
     "torch",
     "torch.distributed",
@@ -44,7 +41,7 @@ _BEFORE_0_5_21 = {
 @contextlib.contextmanager
 def ranks(setup: str = "", **arguments: Any) -> Iterator[Pool]:
     """A pool of ranks that a function of this module makes ready."""
-    path = os.pathsep.join(str(folder) for folder in _PATHS)
+    path = import_path(TESTS, REFERENCE, SIMULATED)
     zygote = client.start(_MODULES, {"PYTHONPATH": path, "SGLANG_USE_CPU_ENGINE": "1", "LOCAL_RANK": "6"})
     warm = client.connect(zygote.address)
     pool = Pool(warm, Setup(f"reference.group_ranks:{setup}" if setup else "", arguments))

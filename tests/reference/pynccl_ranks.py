@@ -16,14 +16,13 @@ import torch
 import torch.distributed as dist
 
 from host_nccl.host_ranks import numbers, poisoned, reduced, same, tensor
+from import_path import REFERENCE, SIMULATED, TESTS, import_path
 from reference.group_ranks import STATE, install, open_groups
 from sglang_conformance.probes import client
 from sglang_conformance.ranks.group import Setup
 from sglang_conformance.ranks.pool import Pool
 from sglang_conformance.ranks.rank import Rank
 
-_TESTS = Path(__file__).parents[1]
-_PATHS = (_TESTS, _TESTS.parent / "reference", _TESTS.parent / "reference" / "sglang_simulated")
 _MODULES = ("torch", "numpy", "reference.pynccl_ranks", "sglang_reference", "sglang_conformance.contract.tables")
 PATH_VARIABLE = "SGLANG_NCCL_SO_PATH"
 MISSING = "/does/not/exist/libnccl.so"
@@ -44,7 +43,7 @@ class Pools(NamedTuple):
 def ranks(folder: str = "") -> Iterator[Pools]:
     """Pools of ranks, which meet in a folder. A group in which a check has failed is replaced."""
     environment = {
-        "PYTHONPATH": os.pathsep.join(map(str, _PATHS)),
+        "PYTHONPATH": import_path(TESTS, REFERENCE, SIMULATED),
         "OMP_NUM_THREADS": "1",
         "SGLANG_USE_CPU_ENGINE": "1",
         "SGLANG_HOST_MEMORY_TIMEOUT": "20",

@@ -8,14 +8,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from import_path import REFERENCE, import_path
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs Triton: pip install 'sglang-conformance[cuda]'", allow_module_level=True)
 
-_REFERENCE = Path(__file__).parents[2] / "reference"
 _PROGRAM = """
 import json, sys
 from triton.backends.compiler import GPUTarget
@@ -47,7 +47,7 @@ def code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """PTX by kernel and type, for an architecture."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(_REFERENCE), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": import_path(REFERENCE),
         "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
         "TRITON_DEFAULT_FP_FUSION": "0",
     }

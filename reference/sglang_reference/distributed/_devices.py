@@ -25,6 +25,11 @@ def kind_of_device() -> str:
     platform = platforms.current_platform
     if platform.is_out_of_tree() or platform.is_cpu():
         return ""
+    return hardware()
+
+
+def hardware() -> str:
+    """The kind of the built-in device that this machine has, whatever platform is active; empty for none."""
     return next((kind for kind in _INDEXED if DETECTORS[kind]()), "")
 
 

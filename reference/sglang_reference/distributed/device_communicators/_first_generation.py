@@ -21,7 +21,7 @@ from sglang_reference._custom_all_reduce.topology import CUDA, ROCM
 from sglang_reference._errors import not_covered
 
 from ..._contract import TABLE
-from .._devices import kind_of_device
+from .._devices import hardware, kind_of_device
 
 
 class CustomAllreduce(Owner):
@@ -31,7 +31,7 @@ class CustomAllreduce(Owner):
     """
 
     _SUPPORTED_WORLD_SIZES = list(FIRST_SIZES)
-    _MAX_CAR_SIZE = limits.FIRST_MAX.get(kind_of_device(), limits.FIRST_MAX[CUDA])
+    _MAX_CAR_SIZE = limits.FIRST_MAX.get(hardware(), limits.FIRST_MAX[CUDA])
 
     def __init__(self, group: Any, device: int | str | torch.device, max_size: int = _MAX_CAR_SIZE) -> None:
         """Meet the group's other ranks. ``max_size``: the most bytes of a tensor that it takes."""
