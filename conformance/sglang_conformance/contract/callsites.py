@@ -53,9 +53,9 @@ def _is_platform(origin: str | None) -> bool:
     return origin is not None and origin.startswith("sglang.srt.") and origin.endswith(".current_platform")
 
 
-def _package_of(name: str) -> tuple[str, ...]:
+def _package_of(name: str) -> str:
     """The dotted package that relative imports of the file start from."""
-    return ("sglang", *PurePosixPath(name).parent.parts)
+    return ".".join(("sglang", *PurePosixPath(name).parent.parts))
 
 
 class _Finder(ast.NodeVisitor):
@@ -65,7 +65,7 @@ class _Finder(ast.NodeVisitor):
     their enclosing scope, so they wait until it has been walked and start from the names it ended with.
     """
 
-    def __init__(self, package: tuple[str, ...], members: frozenset[str]) -> None:
+    def __init__(self, package: str, members: frozenset[str]) -> None:
         self.package = package
         self.members = members
         self.found: list[tuple[str, int]] = []
@@ -131,8 +131,7 @@ class _Finder(ast.NodeVisitor):
                 self._bind(top, top)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        start = self.package[: len(self.package) - node.level + 1] if node.level else ()
-        module = ".".join((*start, node.module) if node.module else start)
+        module = syntax.imported_from(node, self.package)
         for alias in node.names:
             self._bind(alias.asname or alias.name, f"{module}.{alias.name}")
 

@@ -22,9 +22,9 @@ PACKAGE = "sglang"
 class Symbol:
     """What stands behind one dotted path.
 
-    ``kind``: ``attribute`` is a variable of a module or class, ``name`` what a module imports, or sets to something else
-    under a name of its own. ``signature`` is Python source, as ``(self, device_id: int = 0) -> int``; of a class, that
-    of the ``__init__`` in its own body. It is empty where there is none, and where a name is defined in several ways.
+    ``kind``: ``attribute`` is a variable of a module or class; ``name`` is what a module imports, or sets to something
+    else under a name of its own. ``signature`` is Python source, as ``(self, device_id: int = 0) -> int``; of a class,
+    that of the ``__init__`` in its own body. Empty where there is none, and where a name is defined in several ways.
     ``bases`` are a class's, as dotted paths. ``origin`` is the path that a ``name`` stands for, also outside sglang
     (``torch.nn``), or empty where that cannot be told; of a module, what its package binds to its name in its place.
     ``open``: there may be names in it which its text does not show (a module with ``__getattr__``, a class with a base

@@ -116,7 +116,7 @@ def _parameters(arguments: ast.arguments) -> Iterator[str]:
 
 
 def _parameter(parameter: ast.arg, default: ast.expr | None) -> str:
-    value = ast.unparse(default) if default is not None else ""
+    value = _source(default) if default is not None else ""
     if parameter.annotation is None:
         return f"{parameter.arg}={value}" if value else parameter.arg
     annotated = f"{parameter.arg}: {_annotation(parameter.annotation)}"
@@ -124,7 +124,12 @@ def _parameter(parameter: ast.arg, default: ast.expr | None) -> str:
 
 
 def _annotation(node: ast.expr) -> str:
-    return ast.unparse(_Unquote().visit(copy.deepcopy(node)))
+    quoted = any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
+    return _source(_Unquote().visit(copy.deepcopy(node)) if quoted else node)
+
+
+def _source(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ast.unparse(node)
 
 
 class _Unquote(ast.NodeTransformer):

@@ -29,7 +29,7 @@ class Source(Protocol):
         ...
 
     def names(self, *folders: str) -> tuple[str, ...]:
-        """Every Python file under these folders of the package, sorted."""
+        """Every Python file under these folders of the package, sorted; without folders, those of the whole package."""
         ...
 
     def has(self, name: str) -> bool:
@@ -59,10 +59,10 @@ class Tree:
     def names(self, *folders: str) -> tuple[str, ...]:
         """Every Python file under these folders, sorted."""
         found = []
-        for folder in (f for f in folders if (self.package / f).is_dir()):
+        for folder in (f for f in folders or (".",) if (self.package / f).is_dir()):
             for where, _, files in os.walk(self.package / folder, onerror=_raise):
-                inside = Path(where).relative_to(self.package).as_posix()
-                found += [f"{inside}/{file}" for file in files if file.endswith(".py")]
+                inside = Path(where).relative_to(self.package)
+                found += [(inside / file).as_posix() for file in files if file.endswith(".py")]
         return tuple(sorted(found))
 
     def has(self, name: str) -> bool:
@@ -93,7 +93,7 @@ class Wheel:
 
     def names(self, *folders: str) -> tuple[str, ...]:
         """Every Python file under these folders, sorted."""
-        starts = tuple(f"sglang/{folder}/" for folder in folders)
+        starts = tuple(f"sglang/{folder}/" for folder in folders) or ("sglang/",)
         found = (n for n in self.archive.namelist() if n.startswith(starts) and n.endswith(".py"))
         return tuple(sorted(n.removeprefix("sglang/") for n in found))
 

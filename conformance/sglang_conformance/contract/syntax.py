@@ -80,3 +80,12 @@ def last_name(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def imported_from(node: ast.ImportFrom, package: str) -> str:
+    """The module that ``from … import`` names, relative ones made absolute; ``package`` is that of the file."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    start = ".".join(parts[: len(parts) - node.level + 1])
+    return f"{start}.{node.module}" if node.module else start
