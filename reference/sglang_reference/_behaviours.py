@@ -8,7 +8,6 @@ are imported inside the functions, so that :func:`sglang_reference.install` can 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,7 @@ def _get_kv_pool_cls(self: DeviceMixin, *, kind: str) -> type | None:
     served = (type(self), hook)
     if served not in interface._warned_legacy_kv_pool_hooks:
         interface._warned_legacy_kv_pool_hooks.add(served)
-        logging.getLogger(interface.__name__).warning(
+        interface.logger.warning(
             "%s still overrides the deprecated %s(), which is served for now; override get_kv_pool_cls(kind=%r)",
             type(self).__name__,
             hook,

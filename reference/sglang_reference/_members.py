@@ -41,6 +41,38 @@ def with_members(cls: T) -> T:
     return cls
 
 
+def declares(*, flags: Iterable[str] = (), capabilities: Iterable[str] = ()) -> Callable[[T], T]:
+    """Class decorator: what a built-in platform declares that it can do, in the words of the table's release.
+
+    ``flags`` are the methods that are true while the release asks by methods, ``capabilities`` the fields that are true
+    where it has PlatformCapabilities; what the release does not know is left out.
+    """
+
+    def declared(cls: T) -> T:
+        known = {member["name"] for member in TABLE["members"]}
+        for name in flags:
+            if name in known:
+                setattr(cls, name, _yes(cls, name))
+        if TABLE["capabilities"]:
+            from .platforms.interface import PlatformCapabilities
+
+            told = {name: True for name in capabilities if name in TABLE["capabilities"]}
+            cls.capabilities = PlatformCapabilities(**told)  # type: ignore[attr-defined]
+        return cls
+
+    return declared
+
+
+def _yes(cls: type, name: str) -> Callable[[Any], bool]:
+    def flag(self: Any) -> bool:
+        return True
+
+    flag.__name__ = name
+    flag.__qualname__ = f"{cls.__name__}.{name}"
+    flag.__module__ = cls.__module__
+    return flag
+
+
 def enumeration(name: str, members: Iterable[str], module: str) -> Any:
     """An enum with these members, numbered from 1, as if defined in ``module``."""
     return enum.Enum(name, list(members), module=module)

@@ -37,10 +37,14 @@ class Renamed(NamedTuple):
 
 @dataclass(frozen=True)
 class Parameters:
-    """How the parameters of one function differ between releases: by name, their lifetimes and earlier names."""
+    """How the parameters of one function differ between releases: by name, their lifetimes and earlier names.
+
+    ``defaulted`` names the release that gave a parameter its default: before, every call must give it.
+    """
 
     lifetimes: Mapping[str, Lifetime] = field(default_factory=dict)
     renamed: Mapping[str, Renamed] = field(default_factory=dict)
+    defaulted: Mapping[str, str] = field(default_factory=dict)
 
     def absent(self) -> set[str]:
         """The parameters that the table's release does not have."""
@@ -55,6 +59,10 @@ class Parameters:
         """The names that still hold in the table's release, by their later ones."""
         return {name: change.before for name, change in self.renamed.items() if not since(change.until)}
 
+    def needed(self) -> set[str]:
+        """The parameters that the table's release has no default for yet."""
+        return {name for name, release in self.defaulted.items() if not since(release)}
+
 
 def released(parameters: Parameters) -> Callable[[F], F]:
     """Decorator that gives a function the parameters of the table's release.
@@ -64,14 +72,17 @@ def released(parameters: Parameters) -> Callable[[F], F]:
     """
 
     def follow(function: F) -> F:
-        missing, names = parameters.absent(), parameters.earlier_names()
-        if not missing and not names:
+        missing, names, needed = parameters.absent(), parameters.earlier_names(), parameters.needed()
+        if not missing and not names and not needed:
             return function
         whole = inspect.signature(function)
         later = {before: name for name, before in names.items()}
         told = whole.replace(
             parameters=[
-                parameter.replace(name=names.get(name, name))
+                parameter.replace(
+                    name=names.get(name, name),
+                    default=inspect.Parameter.empty if name in needed else parameter.default,
+                )
                 for name, parameter in whole.parameters.items()
                 if name not in missing
             ]

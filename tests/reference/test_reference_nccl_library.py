@@ -6,7 +6,6 @@ NCCL comes as nvidia-nccl-cu13 or nvidia-nccl-cu12 from PyPI, and loads on machi
 from __future__ import annotations
 
 import ctypes
-import functools
 import importlib
 import importlib.metadata
 import logging
@@ -214,7 +213,7 @@ def test_library_of_the_device_in_use(
         monkeypatch.setenv(PATH_VARIABLE, variable)
     detectors: Any = importlib.import_module("sglang.srt._detection").DETECTORS
     for kind in list(detectors):
-        monkeypatch.setitem(detectors, kind, functools.partial(hardware.__eq__, kind))
+        monkeypatch.setitem(detectors, kind, lambda torch, kind=kind: kind == hardware)
     if name:
         assert wrapper.find_nccl_library() == name
     else:
@@ -228,7 +227,7 @@ def test_out_of_tree_platform_gets_no_library_unasked(
     platform_plugin("mlu")
     install("0.5.23")
     detectors: Any = module("sglang.srt._detection").DETECTORS
-    monkeypatch.setitem(detectors, "cuda", lambda: True)
+    monkeypatch.setitem(detectors, "cuda", lambda torch: True)
     with pytest.raises(ValueError, match="no library"):
         module(WRAPPER).find_nccl_library()
     monkeypatch.setenv(PATH_VARIABLE, "host")

@@ -30,7 +30,7 @@ def kind_of_device() -> str:
 
 def hardware() -> str:
     """The kind of the built-in device that this machine has, whatever platform is active; empty for none."""
-    return next((kind for kind in _INDEXED if DETECTORS[kind]()), "")
+    return next((kind for kind in _INDEXED if DETECTORS[kind](torch)), "")
 
 
 def _group_coordinator_device(local_rank: int) -> torch.device:

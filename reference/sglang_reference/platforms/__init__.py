@@ -6,33 +6,36 @@ and 0.5.23, srt/platforms/__init__.py.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pkgutil
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-from sglang_reference._errors import not_covered
-
 from .._contract import TABLE
-from .._detection import DETECTORS
+from .._detection import CLASSES, DETECTORS
 from ..environ import envs
 from ..plugins import PLATFORM_PLUGINS_GROUP, load_plugins_by_group
 from .interface import SRTPlatform
-
-_BUILT_IN: dict[str, type[SRTPlatform]] = {}
-if "cpu" in TABLE["detection"]:
-    from .cpu import CpuSRTPlatform
-
-    _BUILT_IN["cpu"] = CpuSRTPlatform
-if "cuda" in TABLE["detection"]:
-    from .cuda import CudaSRTPlatform
-
-    _BUILT_IN["cuda"] = CudaSRTPlatform
 
 logger = logging.getLogger(__name__)
 
 current_platform: SRTPlatform
 _current_platform: SRTPlatform | None = None
+
+
+def _asks(kind: str) -> Callable[[], bool]:
+    return lambda: DETECTORS[kind](torch)
+
+
+if TABLE["detection"]:
+    import torch
+
+    # The names of SGLang's own module: its detectors, and the classes that they choose.
+    for _kind in TABLE["detection"]:
+        globals()[f"_is_{_kind}_available"] = _asks(_kind)
+        globals()[CLASSES[_kind]] = getattr(importlib.import_module(f".{_kind}", __name__), CLASSES[_kind])
 
 
 def __getattr__(name: str) -> Any:
@@ -103,14 +106,14 @@ def _activate_all() -> dict[str, str]:
 
 
 def _detect_built_in() -> SRTPlatform:
-    kind = next((kind for kind in TABLE["detection"] if DETECTORS[kind]()), None)
+    # Looked up by name, so that who replaces a detector or a class here is heard.
+    kind = next((kind for kind in TABLE["detection"] if globals()[f"_is_{kind}_available"]()), None)
     if kind is None:
         logger.debug("No platform plugin and no accelerator found: the bare SRTPlatform")
         return SRTPlatform()
-    if kind not in _BUILT_IN:
-        raise not_covered(f"sglang.srt.platforms.{kind}")
     logger.debug("No platform plugin activated: the built-in platform %s", kind)
-    return _BUILT_IN[kind]()
+    platform: SRTPlatform = globals()[CLASSES[kind]]()
+    return platform
 
 
 def _load_platform_class(path: str) -> type[SRTPlatform]:

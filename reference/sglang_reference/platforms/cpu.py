@@ -1,15 +1,19 @@
-"""``sglang.srt.platforms.cpu``: the built-in CPU platform (SGLang 0.5.23, srt/platforms/cpu.py)."""
+"""``sglang.srt.platforms.cpu``: the built-in CPU platform (SGLang 0.5.14 and 0.5.23, srt/platforms/cpu.py)."""
 
 from __future__ import annotations
 
+import enum
+import functools
 import gc
 import platform
 
 import psutil
 import torch
 
-from .._contract import TABLE
-from . import interface
+from .._contract import since
+from .._members import declares
+from .._released import Lifetime, Parameters, released
+from ._shared import GET_DEVICE
 from .device_mixin import CpuArchEnum, DeviceCapability, DeviceMixin, PlatformEnum
 from .interface import SRTPlatform
 
@@ -20,6 +24,14 @@ class CpuDeviceMixin(DeviceMixin):
     _enum = PlatformEnum.CPU
     device_name = "cpu"
     device_type = "cpu"
+
+    if not since("0.5.22"):  # from then on, every platform has it
+
+        @functools.cached_property
+        def cpu_arch(self) -> enum.Enum:
+            """The machine's architecture, looked up once."""
+            found: enum.Enum = self.get_cpu_architecture()
+            return found
 
     def get_device_total_memory(self, device_id: int = 0) -> int:
         """The machine's memory in bytes."""
@@ -35,6 +47,7 @@ class CpuDeviceMixin(DeviceMixin):
         memory = psutil.virtual_memory()
         return (memory.available, memory.total)
 
+    @released(GET_DEVICE)
     def get_device(self, device_id: int = 0) -> torch.device:
         """The CPU device, without an index: every rank shares it."""
         return torch.device("cpu")
@@ -69,12 +82,11 @@ class CpuDeviceMixin(DeviceMixin):
         return "gloo"
 
 
+@declares(capabilities=["graph_capture"])
 class CpuSRTPlatform(CpuDeviceMixin, SRTPlatform):
     """The built-in CPU platform, used when ``SGLANG_USE_CPU_ENGINE`` is 1 and no plugin activates."""
 
-    if TABLE["capabilities"]:
-        capabilities = interface.PlatformCapabilities(graph_capture=True)
-
+    @released(Parameters({"device": Lifetime("0.5.16")}))
     def is_pin_memory_available(self, device: torch.device | str | None = None) -> bool:
         """False: there is no accelerator to pin memory for."""
         return False

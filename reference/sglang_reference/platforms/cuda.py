@@ -1,4 +1,4 @@
-"""``sglang.srt.platforms.cuda``: the built-in CUDA platform (SGLang 0.5.23, srt/platforms/cuda.py)."""
+"""``sglang.srt.platforms.cuda``: the built-in CUDA platform (SGLang 0.5.13 and 0.5.23, srt/platforms/cuda.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 import torch
 
-from .._contract import TABLE
-from . import interface
+from .._contract import since
+from .._members import declares
+from .._released import Parameters, Renamed, released
+from ._shared import GET_DEVICE, pinned_for
 from .device_mixin import DeviceCapability, DeviceMixin, PlatformEnum
 from .interface import SRTPlatform
 
@@ -38,6 +40,7 @@ class CudaDeviceMixin(DeviceMixin):
         """Free and total memory of the device, in bytes."""
         return torch.cuda.mem_get_info(device_id)
 
+    @released(GET_DEVICE)
     def get_device(self, device_id: int = 0) -> torch.device:
         """The device of that index."""
         return torch.device("cuda", device_id)
@@ -66,30 +69,35 @@ class CudaDeviceMixin(DeviceMixin):
         """Wait for all work on the current device."""
         torch.cuda.synchronize()
 
-    def is_pin_memory_available(self, device: torch.device | str | None = None) -> bool:
-        """True, but for the CPU as the target."""
-        return device is None or str(device) != "cpu"
+    if since("0.5.16"):
 
-    @contextmanager
-    def reindex_device_id(self, device_id: int) -> Iterator[int]:
-        """Leave only this one of the visible devices visible, as device 0, for child processes started inside.
+        def is_pin_memory_available(self, device: torch.device | str | None = None) -> bool:
+            """True, but for the CPU as the target."""
+            return pinned_for(device)
 
-        ``CUDA_VISIBLE_DEVICES`` is restored also after an exception, which SGLang 0.5.23 does not do.
-        """
-        if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-            logger.warning(
-                "CUDA_DEVICE_ORDER is not PCI_BUS_ID, so device numbers may not be the driver's; "
-                "set CUDA_DEVICE_ORDER=PCI_BUS_ID"
-            )
-        before = os.environ.get(_VISIBLE)
-        os.environ[_VISIBLE] = before.split(",")[device_id] if before else str(device_id)
-        try:
-            yield 0
-        finally:
-            if before is None:
-                os.environ.pop(_VISIBLE, None)
-            else:
-                os.environ[_VISIBLE] = before
+    if since("0.5.20"):
+
+        @contextmanager
+        @released(Parameters(renamed={"device_id": Renamed("gpu_id", "0.5.22")}))
+        def reindex_device_id(self, device_id: int) -> Iterator[int]:
+            """Leave only this one of the visible devices visible, as device 0, for child processes started inside.
+
+            ``CUDA_VISIBLE_DEVICES`` is restored also after an exception, which SGLang 0.5.23 does not do.
+            """
+            if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+                logger.warning(
+                    "CUDA_DEVICE_ORDER is not PCI_BUS_ID, so device numbers may not be the driver's; "
+                    "set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+                )
+            before = os.environ.get(_VISIBLE)
+            os.environ[_VISIBLE] = before.split(",")[device_id] if before else str(device_id)
+            try:
+                yield 0
+            finally:
+                if before is None:
+                    os.environ.pop(_VISIBLE, None)
+                else:
+                    os.environ[_VISIBLE] = before
 
     def get_torch_distributed_backend_str(self) -> str:
         """The backend of CUDA groups."""
@@ -103,9 +111,9 @@ class CudaDeviceMixin(DeviceMixin):
             torch.cuda.manual_seed_all(seed)
 
 
+@declares(
+    flags=["supports_fp8", "support_cuda_graph", "support_piecewise_cuda_graph"],
+    capabilities=["supports_triton", "graph_capture", "piecewise_graph", "hicache_device_kernels", "supports_pynccl"],
+)
 class CudaSRTPlatform(CudaDeviceMixin, SRTPlatform):
     """The built-in CUDA platform, used when torch sees a CUDA device and no plugin activates."""
-
-    if TABLE["capabilities"]:
-        # Every field of 0.5.23 is true; an earlier release has fewer of them.
-        capabilities = interface.PlatformCapabilities(**dict.fromkeys(TABLE["capabilities"], True))

@@ -5,8 +5,16 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._contract import TABLE, distributed_backends
+from .._contract import TABLE, distributed_backends, since
 from .._members import enumeration, with_members
+
+if since("0.5.13"):  # names of SGLang's own module, which its tests reach for
+    import random  # noqa: F401
+
+    import numpy as np  # noqa: F401
+    import torch  # noqa: F401
+if since("0.5.14"):
+    from ..environ import envs  # noqa: F401
 
 PlatformEnum: Any = enumeration("PlatformEnum", TABLE["platform_enum"], __name__)
 """The kinds of platform that the release knows; OOT is the one for plugins."""

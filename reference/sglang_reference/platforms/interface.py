@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import field, make_dataclass
 from typing import Any, Literal, NoReturn
 
@@ -12,6 +13,7 @@ from .device_mixin import DeviceMixin, PlatformEnum
 __all__ = ["PlatformEnum", "SRTPlatform"]
 
 if TABLE["kv_pool_kinds"]:
+    logger = logging.getLogger(__name__)
     KVPoolKind: Any = Literal[tuple(TABLE["kv_pool_kinds"])]
     _LEGACY_KV_POOL_HOOKS: dict[str, str] = dict(TABLE["legacy_kv_pool_hooks"])
     _warned_legacy_kv_pool_hooks: set[tuple[type, str]] = set()

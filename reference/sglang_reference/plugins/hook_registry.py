@@ -266,7 +266,7 @@ def _warn_of_replaced_method(target: str, owner: object, name: str, hooks: Seque
     replacing = [source for kind, _, source in hooks if kind == HookType.REPLACE]
     if replacing and isinstance(owner, type) and name in owner.__dict__:
         logger.warning(
-            "REPLACE on %s (%s) overrides the method of the class that itself replaces the original; "
+            "REPLACE on %s (%s) will override the method of the class that itself replaces the original; "
             "change that class, or use AROUND",
             target,
             ", ".join(_describe(source) for source in replacing),

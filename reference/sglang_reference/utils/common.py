@@ -1,7 +1,7 @@
 """``sglang.srt.utils.common``: the helpers through which SGLang's core asks the platform.
 
 Only what an out-of-tree platform or the bare SRTPlatform meets is here; what SGLang does for its built-in devices
-raises NotCovered. Facts: SGLang 0.5.11 and 0.5.23, srt/utils/common.py.
+raises NotCovered. Facts: srt/utils/common.py of SGLang 0.5.11, 0.5.13, 0.5.21 and 0.5.23.
 """
 
 from __future__ import annotations
@@ -30,8 +30,19 @@ _OWN_BRANCH = frozenset({"cuda", "xpu", "hpu", "cpu", "npu", "musa", "mps"})
 _WITHOUT_TRITON = ("torch_native", "intel_amx")
 
 
-def _platform() -> Any:
-    return platforms.current_platform
+if since("0.5.13"):
+    # As in SGLang from then on: importing this module resolves the platform, and its functions keep what it was then.
+    from ..platforms import current_platform
+
+    __all__ += ["current_platform"]
+
+    def _platform() -> Any:
+        return current_platform
+
+else:
+
+    def _platform() -> Any:
+        return platforms.current_platform
 
 
 def get_available_gpu_memory(
@@ -115,22 +126,15 @@ def support_triton(backend: str) -> bool:
     return backend not in _WITHOUT_TRITON
 
 
-if since("0.5.23"):
-    # As in SGLang 0.5.23, importing this module resolves the platform, and these functions keep the one found then.
-    from ..platforms import current_platform
-
-    __all__ += ["current_platform", "is_device_stream_capturing"]
-
-    def _platform() -> Any:
-        return current_platform
+if since("0.5.21"):
+    __all__ += ["is_device_stream_capturing"]
 
     def is_device_stream_capturing(device: torch.device) -> bool:
         """Whether the current stream of ``device`` is in graph capture; False where the platform captures none."""
         import torch
 
-        if device.type == "cpu" or device.type != current_platform.device_type:
+        platform = _platform()
+        if device.type != platform.device_type or (device.type == "cpu" and since("0.5.22")):
             return False
-        if not current_platform.capabilities.graph_capture:
-            return False
-        capturing: bool = torch.get_device_module(device).is_current_stream_capturing()
-        return capturing
+        captures = platform.capabilities.graph_capture if since("0.5.22") else platform.support_cuda_graph()
+        return captures and bool(torch.get_device_module(device).is_current_stream_capturing())
