@@ -9,15 +9,25 @@ import pytest
 
 from sglang_conformance.contract.callsites import uses
 from sglang_conformance.contract.extract import extract
-from sglang_conformance.contract.model import CallSite
+from sglang_conformance.contract.model import CallSite, Shape
 
 MEMBERS = frozenset({"synchronize", "capabilities", "device_name", "get_thing", "is_cuda"})
 SRT = "from sglang.srt.platforms import current_platform\n"
 DIFFUSION = "from sglang.multimodal_gen.runtime.platforms import current_platform\n"
 
 
-def found(text: str, name: str = "srt/layers/thing.py") -> list[tuple[str, int]]:
-    return sorted(uses(ast.parse(dedent(text)), name, MEMBERS), key=lambda use: use[1])
+NAME = "srt/layers/thing.py"
+
+
+def found(text: str) -> list[tuple[str, int]]:
+    sites = [(member, site.line) for member, site in uses(ast.parse(dedent(text)), NAME, MEMBERS)]
+    return sorted(sites, key=lambda use: use[1])
+
+
+def shapes(text: str) -> list[str]:
+    """The calls of ``synchronize``, as they are written in a table; ``read`` where it is none."""
+    sites = [site for member, site in uses(ast.parse(SRT + dedent(text)), NAME, MEMBERS) if member == "synchronize"]
+    return [str(site.call) if site.call is not None else "read" for site in sites]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +171,83 @@ def test_assigning_to_a_member_or_naming_a_non_member_is_no_use() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("current_platform.synchronize()", "()"),
+        ("current_platform.synchronize(a, b)", "(_, _)"),
+        ("current_platform.synchronize(a, device=b, wait=c)", "(_, device=, wait=)"),
+        ("current_platform.synchronize(a, *rest)", "(_, *)"),
+        ("current_platform.synchronize(a, wait=1, **more)", "(_, wait=, **)"),
+        ("current_platform.synchronize(*rest, **more)", "(*, **)"),
+        ("getattr(current_platform, 'synchronize')(1)", "(_)"),
+        ("(current_platform if fast else None).synchronize(1)", "(_)"),
+        ("current_platform.synchronize(1)(2, 3)", "(_)"),
+        ("current_platform.synchronize(1).wait(2, 3)", "(_)"),
+        ("[current_platform.synchronize(x) for x in y]", "(_)"),
+        ("with current_platform.synchronize(x): pass", "(_)"),
+    ],
+)
+def test_a_call_has_its_shape(text: str, shape: str) -> None:
+    assert shapes(text) == [shape]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "later(current_platform.synchronize)",
+        "if current_platform.synchronize: pass",
+        "getattr(current_platform, 'synchronize', None)",
+        "hasattr(current_platform, 'synchronize')",
+        "partial(current_platform.synchronize, 1)",
+        "current_platform.synchronize.first(1)",
+        "current_platform.synchronize[1](2)",
+    ],
+)
+def test_what_is_no_call_has_no_shape(text: str) -> None:
+    assert shapes(text) == ["read"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sync = current_platform.synchronize\nsync(1)",
+        "sync = getattr(current_platform, 'synchronize', None)\nif sync is not None: sync(1)",
+        "if (sync := getattr(current_platform, 'synchronize', None)): sync(1)",
+        "sync = current_platform.synchronize\ndef f(): return sync(1)",
+        "def f():\n    p = current_platform\n    sync = p.synchronize\n    sync(1)",
+    ],
+)
+def test_a_member_under_a_local_name_is_called_where_the_name_is(text: str) -> None:
+    assert shapes(text) == ["read", "(_)"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sync = current_platform.synchronize\nsync = other\nsync(1)",
+        "sync = current_platform.synchronize\ndef f(sync): sync(1)",
+        "sync = hasattr(current_platform, 'synchronize')\nsync(1)",
+        "def f(): sync = current_platform.synchronize\ndef g(): sync(1)",
+    ],
+)
+def test_another_thing_under_that_name_is_no_call_of_the_member(text: str) -> None:
+    assert shapes(text) == ["read"]
+
+
+@pytest.mark.parametrize("text", ["()", "(_)", "(_, _, device=)", "(a=, b=)", "(_, *)", "(*, **)", "(_, a=, *, **)"])
+def test_a_shape_reads_back_as_it_is_written(text: str) -> None:
+    assert str(Shape.parse(text)) == text
+    site = CallSite("srt/a.py", 3, Shape.parse(text))
+    assert CallSite.from_json(site.to_json()) == site
+
+
+@pytest.mark.parametrize("text", ["", "_", "(_", "(x)", "(a=, _)", "(**, *)", "(_,_)"])
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no shape of a call"):
+        Shape.parse(text)
+
+
 def test_only_the_core_is_searched_and_sites_are_sorted(sglang_tree: Callable[..., Path]) -> None:
     text = SRT + "current_platform.synchronize(); current_platform.synchronize()\n\ncurrent_platform.synchronize()\n"
     folders = [
@@ -177,5 +264,5 @@ def test_only_the_core_is_searched_and_sites_are_sorted(sglang_tree: Callable[..
     member = contract.member("synchronize")
     assert member is not None
     paths = ("kernels/ops/use.py", "srt/a/use.py", "srt/utils/use.py")
-    assert member.calls == tuple(CallSite(path, line) for path in paths for line in (2, 4))
+    assert member.calls == tuple(CallSite(path, line, Shape()) for path in paths for line in (2, 4))
     assert [m.name for m in contract.called()] == ["synchronize"]

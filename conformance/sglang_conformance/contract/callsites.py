@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from . import syntax
-from .model import CallSite
+from .model import CallSite, Shape
 from .source import Source
 
 _CORE = ("srt", "kernels")
 _NOT_CORE = "srt/platforms/"
 _TEST_FOLDERS = frozenset({"test", "tests"})
 _MENTION = b"current_platform"
-_BY_NAME = frozenset({"getattr", "hasattr"})
 
 
 def call_sites(source: Source, members: frozenset[str]) -> dict[str, tuple[CallSite, ...]]:
-    """The places in SGLang's core that use each member through ``current_platform``.
+    """The places in SGLang's core that use each member through ``current_platform``, with the shape of each call.
 
     The core is ``srt`` and ``kernels`` without the platforms themselves and without tests. A file whose
     ``current_platform`` is the diffusion one (``sglang.multimodal_gen``) holds no site. Members that core never uses
@@ -29,18 +28,22 @@ def call_sites(source: Source, members: frozenset[str]) -> dict[str, tuple[CallS
         text = source.read(name)
         if _MENTION not in text:
             continue
-        for member, line in uses(syntax.parse(text, f"sglang/{name}"), name, members):
-            found.setdefault(member, set()).add(CallSite(name, line))
-    return {m: tuple(sorted(sites, key=lambda s: (s.path, s.line))) for m, sites in found.items()}
+        for member, site in uses(syntax.parse(text, f"sglang/{name}"), name, members):
+            found.setdefault(member, set()).add(site)
+    return {m: tuple(sorted(sites, key=lambda s: (s.path, s.line, str(s.call)))) for m, sites in found.items()}
 
 
 def _is_core(name: str) -> bool:
     return not name.startswith(_NOT_CORE) and _TEST_FOLDERS.isdisjoint(name.split("/"))
 
 
-def uses(module: ast.Module, name: str, members: frozenset[str]) -> list[tuple[str, int]]:
-    """Each use of a platform member in one module, as (member, line); ``name`` is its path inside the package."""
-    finder = _Finder(_package_of(name), members)
+def uses(module: ast.Module, name: str, members: frozenset[str]) -> list[tuple[str, CallSite]]:
+    """Each use of a platform member in one module; ``name`` is its path inside the package.
+
+    A member that a local name is given (``get = current_platform.get_device``) is read there, and called where the name
+    is called.
+    """
+    finder = _Finder(name, members)
     finder.run(module)
     return finder.found
 
@@ -65,10 +68,12 @@ class _Finder(ast.NodeVisitor):
     their enclosing scope, so they wait until it has been walked and start from the names it ended with.
     """
 
-    def __init__(self, package: str, members: frozenset[str]) -> None:
-        self.package = package
+    def __init__(self, name: str, members: frozenset[str]) -> None:
+        self.name = name
+        self.package = _package_of(name)
         self.members = members
-        self.found: list[tuple[str, int]] = []
+        self.found: list[tuple[str, CallSite]] = []
+        self.called: dict[int, Shape] = {}  # by the identity of the node that is called
         self.origins: dict[str, str] = {}
         self.waiting: list[ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda] = []
 
@@ -92,14 +97,21 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        by_name = isinstance(node.func, ast.Name) and node.func.id in _BY_NAME and len(node.args) > 1
-        if by_name and _is_platform(self._origin(node.args[0])):
-            self._use(syntax.text(node.args[1]) or "", node)
+        self.called[id(node.func)] = _shape(node)
+        holder, member = self._asked_by_name(node, "getattr", "hasattr")
+        if _is_platform(holder):
+            self._use(member, node)
         self.generic_visit(node)
+
+    def _asked_by_name(self, node: ast.expr, *functions: str) -> tuple[str | None, str]:
+        """The object and the name that one of these functions is given: ``getattr(object, "name", …)``."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
+            return (self._origin(node.args[0]), syntax.text(node.args[1]) or "") if len(node.args) > 1 else (None, "")
+        return None, ""
 
     def _use(self, member: str, node: ast.expr) -> None:
         if member in self.members:
-            self.found.append((member, node.lineno))
+            self.found.append((member, CallSite(self.name, node.lineno, self.called.get(id(node)))))
 
     # ---- what a name stands for
 
@@ -114,7 +126,8 @@ class _Finder(ast.NodeVisitor):
             return self._origin(node.body) or self._origin(node.orelse)
         if isinstance(node, ast.NamedExpr):
             return self._origin(node.value)
-        return None
+        parent, name = self._asked_by_name(node, "getattr")
+        return f"{parent}.{name}" if parent and name else None
 
     def _bind(self, name: str, origin: str | None) -> None:
         if origin is not None and origin.split(".")[0] == "sglang":
@@ -158,9 +171,13 @@ class _Finder(ast.NodeVisitor):
             self.visit(target)
 
     def visit_Name(self, node: ast.Name) -> None:
-        # Loop targets, `with ... as`, unpacking and `del`: the name now stands for something unknown.
         if not isinstance(node.ctx, ast.Load):
+            # Loop targets, `with ... as`, unpacking and `del`: the name now stands for something unknown.
             self._bind(node.id, None)
+        elif id(node) in self.called:
+            holder, _, member = (self._origin(node) or "").rpartition(".")
+            if _is_platform(holder):
+                self._use(member, node)
 
     # ---- scopes
 
@@ -196,6 +213,12 @@ class _Finder(ast.NodeVisitor):
         self.origins = outside
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
+
+
+def _shape(call: ast.Call) -> Shape:
+    stars = [argument for argument in call.args if isinstance(argument, ast.Starred)]
+    names = tuple(keyword.arg for keyword in call.keywords if keyword.arg is not None)
+    return Shape(len(call.args) - len(stars), names, bool(stars), len(names) < len(call.keywords))
 
 
 def _inside(arguments: ast.arguments, origins: dict[str, str]) -> dict[str, str]:

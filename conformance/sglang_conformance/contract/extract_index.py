@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from .computed_names import Exported
 from .errors import ContractError
 from .extract import release_of
 from .index import PACKAGE, Index, Symbol, inside
@@ -89,7 +90,8 @@ def _starred(
     return brought, is_open
 
 
-def _public(symbols: Mapping[str, Symbol], exported: tuple[str, ...] | None) -> tuple[str, ...]:
-    if exported is not None:
-        return exported
-    return tuple(name for name in symbols if "." not in name and not name.startswith("_"))
+def _public(symbols: Mapping[str, Symbol], exported: Exported) -> tuple[str, ...]:
+    if exported.only is not None:
+        return exported.only
+    public = (name for name in symbols if "." not in name and not name.startswith("_"))
+    return tuple(name for name in public if name not in exported.withheld)

@@ -7,7 +7,8 @@ import builtins
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from . import syntax
+from . import computed_names, syntax
+from .computed_names import Exported
 from .index import Symbol, SymbolKind
 from .members import signature
 
@@ -18,20 +19,19 @@ _PLAIN = frozenset(
 _PLAIN_METACLASSES = frozenset({"ABCMeta", "EnumMeta", "EnumType", "type"})
 _ACCESSORIES = frozenset({"setter", "deleter", "getter", "overload"})
 _BUILT_IN = frozenset(dir(builtins))
-_MAKES_NAMES = (b"globals()", b"sys.modules[__name__]")
 
 
 @dataclass(frozen=True)
 class ModuleNames:
     """``symbols`` by their path below the module (``Scheduler.run_batch``).
 
-    ``stars`` are the modules of which it imports all names; ``exported`` is its ``__all__``, None where it has none
-    that can be read. ``open``: it may have names that its text does not show.
+    ``stars`` are the modules of which it imports all names, ``exported`` says what another takes of it in that way.
+    ``open``: it may have names that its text does not show.
     """
 
     symbols: Mapping[str, Symbol]
     stars: tuple[str, ...] = ()
-    exported: tuple[str, ...] | None = None
+    exported: Exported = field(default_factory=Exported)
     open: bool = False
 
 
@@ -54,14 +54,15 @@ def read(text: bytes, dotted: str, *, package: bool) -> ModuleNames:
     module = syntax.parse(text, dotted)
     reader = _Reader(dotted, dotted if package else dotted.rpartition(".")[0])
     reader.body(module.body, always=True)
-    for name in _declared_global(module) if b"global " in text else ():
+    made = computed_names.made(module) if computed_names.mentioned(text) else computed_names.Made()
+    for name in (*made.names, *(_declared_global(module) if b"global " in text else ())):
         reader.found.setdefault(name, [_Bound(Symbol("attribute"))])
     symbols = reader.symbols()
     return ModuleNames(
         symbols=symbols,
         stars=tuple(dict.fromkeys(reader.stars)),
-        exported=_exported(module),
-        open="__getattr__" in symbols or (any(way in text for way in _MAKES_NAMES) and _makes_names(module)),
+        exported=computed_names.exported(module),
+        open=made.open or "__getattr__" in symbols,
     )
 
 
@@ -247,29 +248,3 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
 def _declared_global(module: ast.Module) -> Iterator[str]:
     """The names that functions of the module make by ``global``."""
     return (name for node in ast.walk(module) if isinstance(node, ast.Global) for name in node.names)
-
-
-def _exported(module: ast.Module) -> tuple[str, ...] | None:
-    """The ``__all__`` of a module, if it is one literal list that is not added to."""
-    value = syntax.assigned(module, "__all__")
-    names = syntax.constant(value) if value is not None else None
-    more = any(isinstance(node, ast.AugAssign) and syntax.last_name(node.target) == "__all__" for node in module.body)
-    return tuple(names) if isinstance(names, list) and not more and all(isinstance(n, str) for n in names) else None
-
-
-def _makes_names(module: ast.Module) -> bool:
-    """Whether a module binds names by way of its own dictionary, or puts something else in its place."""
-    for node in ast.walk(module):
-        if isinstance(node, ast.Assign):
-            written = [t.value if isinstance(t, ast.Subscript) else t for t in node.targets]
-            written += [t for t in node.targets if isinstance(t, ast.Subscript)]
-        elif isinstance(node, ast.Call) and syntax.last_name(node.func) in ("update", "setattr"):
-            written = [node.func.value] if isinstance(node.func, ast.Attribute) else node.args[:1]
-        else:
-            continue
-        if any(
-            isinstance(part, (ast.Call, ast.Subscript)) and ast.unparse(part).encode() in _MAKES_NAMES
-            for part in written
-        ):
-            return True
-    return False

@@ -28,14 +28,56 @@ class Default:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What a call gives: how many positional arguments, which keywords, and whether ``*`` and ``**`` add more.
+
+    Written as ``(_, _, device=, *, **)``, a ``_`` for each positional argument.
+    """
+
+    positional: int = 0
+    keywords: tuple[str, ...] = ()
+    stars: bool = False
+    double_stars: bool = False
+
+    def __str__(self) -> str:
+        parts = [*["_"] * self.positional, *(f"{name}=" for name in self.keywords)]
+        return f"({', '.join([*parts, *['*'] * self.stars, *['**'] * self.double_stars])})"
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """Read back what ``str`` writes; raises ValueError for anything else."""
+        parts = text[1:-1].split(", ") if text != "()" else []
+        keywords = tuple(part[:-1] for part in parts if part.endswith("="))
+        made = cls(parts.count("_"), keywords, "*" in parts, "**" in parts)
+        if str(made) != text:
+            raise ValueError(f"{text!r} is no shape of a call")
+        return made
+
+
+@dataclass(frozen=True)
 class CallSite:
-    """One place in SGLang's core that uses a member; ``path`` is relative to the package: ``srt/utils/common.py``."""
+    """One place in SGLang's core that uses a member; ``path`` is relative to the package: ``srt/utils/common.py``.
+
+    ``call`` is the shape of the call there, or None where the member is read, asked for by name or passed on.
+    """
 
     path: str
     line: int
+    call: Shape | None = None
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
+
+    def to_json(self) -> str:
+        """Such as ``srt/utils/common.py:12 (_, device=)``, or ``srt/utils/common.py:12`` where it is no call."""
+        return f"{self} {self.call}" if self.call is not None else str(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> CallSite:
+        """Read back what :meth:`to_json` gives; raises ValueError for anything else."""
+        place, _, call = text.partition(" ")
+        path, _, line = place.rpartition(":")
+        return cls(path, int(line), Shape.parse(call) if call else None)
 
 
 @dataclass(frozen=True)
@@ -122,13 +164,13 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         """The table as plain JSON data; :meth:`from_json` reads it back unchanged."""
         data = asdict(self)
-        for member in data["members"]:
-            member["calls"] = [f"{call['path']}:{call['line']}" for call in member["calls"]]
+        for member, made in zip(data["members"], self.members, strict=True):
+            member["calls"] = [site.to_json() for site in made.calls]
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
-        """Read a table; raises KeyError or TypeError where the data is not one."""
+        """Read a table; raises KeyError, TypeError or ValueError where the data is not one."""
         backends = data["backends"]
         return cls(
             release=data["release"],
@@ -151,7 +193,6 @@ class Contract:
 
 
 def _member(data: Mapping[str, Any]) -> Member:
-    sites = (call.rpartition(":") for call in data["calls"])
     return Member(
         name=data["name"],
         owner=data["owner"],
@@ -159,5 +200,5 @@ def _member(data: Mapping[str, Any]) -> Member:
         signature=data["signature"],
         default=Default(**data["default"]),
         mark=data["mark"],
-        calls=tuple(CallSite(path, int(line)) for path, _, line in sites),
+        calls=tuple(map(CallSite.from_json, data["calls"])),
     )

@@ -1,4 +1,7 @@
-"""The tables that come with the kit, a JSON file for each SGLang release: its contract, and its server arguments."""
+"""The tables that come with the kit: a JSON file for the contract and for the server arguments of each SGLang release.
+
+What can be named in them, the index, is one file for all releases.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from .errors import ContractError
+from .index import Index
 from .model import Contract
 from .server_args import ServerArguments
 
@@ -15,7 +19,10 @@ __all__ = [
     "ContractError",
     "digest",
     "dump",
+    "index_path",
     "load",
+    "load_index",
+    "load_indexes",
     "load_server_args",
     "load_server_args_before",
     "newest",
@@ -80,6 +87,28 @@ def load_server_args_before(release: str) -> ServerArguments:
     if not earlier:
         raise ContractError(f"no table of server arguments for SGLang {release}, nor for a release before it")
     return load_server_args(earlier[-1])
+
+
+def index_path() -> Path:
+    """The file that holds the index of every release."""
+    return _folder() / "index.xz"
+
+
+def load_index(release: str) -> Index:
+    """What can be named in a release; raises ContractError for a release that has no index, or a damaged file."""
+    return load_indexes(release)[0]
+
+
+def load_indexes(*releases: str) -> tuple[Index, ...]:
+    """The indexes of several releases, in that order, quicker than one by one; raises as :func:`load_index` does."""
+    from .index_file import loads
+
+    file = index_path()
+    try:
+        unpacked = loads(file.read_bytes())
+        return tuple(unpacked.index(release) for release in releases)
+    except OSError as error:
+        raise ContractError(f"cannot read {file} ({error.strerror}); install the kit again") from error
 
 
 def dump(table: Contract | ServerArguments) -> str:
