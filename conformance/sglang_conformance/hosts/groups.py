@@ -7,15 +7,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from . import bare
 
 # Our names of the sizes (the oracle's too): SGLang's parameters up to 0.5.20, its context's fields from 0.5.21.
 SIZES: Mapping[str, tuple[str, str]] = {
@@ -55,17 +52,10 @@ NUMBERS: Mapping[str, tuple[str, str]] = {
 """The functions that give a rank's place in its group of each kind, and the group's size."""
 
 
-_SAMPLER = "sglang.srt.layers.sampler"
-_BOOTSTRAP = "sglang.srt.distributed.bootstrap"
-_LATE = (_SAMPLER, "sglang.srt.layers.dp_attention", "sglang.srt.distributed.device_communicators.pynccl")
-
-
 def load() -> None:
     """Import what the host's groups need, as far as it is here, so that no rank has to."""
     state()
-    for name in _LATE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    bare.load()
 
 
 def state() -> Any:
@@ -90,7 +80,7 @@ def lay_out(**sizes: int) -> None:
 
     Raises ValueError where this release has no such size.
     """
-    with _sampler():
+    with bare.sampler():
         _initialize(**sizes)
 
 
@@ -110,38 +100,6 @@ def _initialize(**sizes: int) -> None:
     fields = {SIZES[name][1]: size for name, size in whole.items()}
     context.override_permanently(**fields, attn_tp_size=attn_tp, moe_tp_size=moe_tp, shared_experts_tp_size=None)
     initialize()
-
-
-def _sampler() -> AbstractContextManager[None]:
-    """Let the groups be made without SGLang's sampler, where it is not imported: it may want packages not here.
-
-    initialize_model_parallel takes one switch from there (0.5.11 to 0.5.23), and nothing else of it.
-    """
-    switch = os.environ.get("SYNC_TOKEN_IDS_ACROSS_TP", "").lower() in ("1", "true")
-    return _in_place_of(_SAMPLER, SYNC_TOKEN_IDS_ACROSS_TP=switch)
-
-
-def _bootstrap() -> AbstractContextManager[None]:
-    """Let the groups be destroyed without SGLang's start-up, where it is not imported: it takes most of SGLang with it.
-
-    destroy_model_parallel lets it forget that it has made the groups (0.5.23); it has not, while it is not imported.
-    """
-    return _in_place_of(_BOOTSTRAP, reset_parallel_initialised=lambda: None)
-
-
-@contextlib.contextmanager
-def _in_place_of(name: str, **contents: Any) -> Iterator[None]:
-    """For a while, a module of that name that has no more than this; unless the module itself is imported."""
-    if name in sys.modules:
-        yield
-        return
-    instead = ModuleType(name)
-    vars(instead).update(contents)
-    sys.modules[name] = instead
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def group(kind: str) -> Any:
@@ -191,6 +149,6 @@ def living() -> list[Any]:
 
 def leave() -> None:
     """Destroy every group."""
-    with _bootstrap():
+    with bare.bootstrap():
         state().destroy_model_parallel()
     state().destroy_distributed_environment()
