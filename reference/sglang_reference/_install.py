@@ -169,7 +169,7 @@ class _Finder:
         built_in = parent == _PLATFORMS and last in _detection.DETECTORS
         if built_in and last not in self.table["detection"]:
             return None
-        exists, covered = (self._follows(release) for release in _SINCE.get(inner, ("0.0", "0.0")))
+        exists, covered = (self._follows(release) for release in _SINCE.get(inner, ("", "")))
         if not exists:
             return None
         if inner not in _MODULES or not covered:

@@ -39,11 +39,16 @@ def limits_of(world: Topology, release: str = NEWEST) -> Limits:
 
 
 def test_releases_are_compared_by_their_numbers() -> None:
-    assert numbers("0.5.22.post1") == (0, 5, 22)
+    assert numbers("0.5.22") < numbers("0.5.22.post1") < numbers("0.5.23")
     assert within("0.5.11", "0.5.9")
     assert within("0.5.11")
     assert not within("0.5.11", "0.5.12")
     assert not within("0.5.12", "0.5.11", "0.5.12")
+    assert within("0.5.12.post1", "0.5.12", "0.5.13")
+    assert not within("0.5.12", "0.5.12.post1")
+    assert within("0.5.12", gone="0.5.12.post1")
+    with pytest.raises(ValueError, match="three numbers"):
+        within("0.5.12", "0.5")
 
 
 # The history, case by case.
