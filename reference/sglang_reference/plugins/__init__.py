@@ -32,11 +32,17 @@ def load_plugins_by_group(
     """Import the plugins of an entry-point group: name to callable and distribution.
 
     Plugins that ``SGLANG_PLUGINS`` does not list, where it is set, and those of the distributions in ``excluded_dists``
-    are not even imported. Of two plugins with one name, the one found last is kept.
+    are not even imported. Of two plugins with one name, the one found last is kept. What is logged has SGLang's levels,
+    record by record, since people count on them.
     """
-    points = entry_points(group=group)
-    logger.info("Plugins in %s: %s", group, ", ".join(f"{p.name} -> {p.value}" for p in points) or "none")
     allowed = _allowed_names()
+    points = entry_points(group=group)
+    if not points:
+        logger.debug("There are no plugins in %s", group)
+        return {}
+    logger.info("Plugins in %s:", group)
+    for point in points:
+        logger.info("  %s -> %s", point.name, point.value)
     plugins: dict[str, tuple[Callable[[], Any], str | None]] = {}
     for point in points:
         distribution = _distribution(point)

@@ -78,7 +78,7 @@ class HookRegistry:
         if hook_type == HookType.REPLACE:
             _warn_of_earlier_replace(target, hooks, hook, source)
         hooks.append((hook_type, hook, source))
-        logger.debug("%s hook registered on %s (%s)", hook_type.value, target, _describe(source))
+        logger.debug("%s hook registered on %s (%s)", hook_type.value, target, _format_source(source))
 
     @classmethod
     def apply_hooks(cls) -> None:
@@ -111,17 +111,15 @@ class HookRegistry:
         wrapped: Any = original
         # The sort is stable: within REPLACE and within the rest, the order of registration stays.
         for hook_type, hook, _source in sorted(hooks, key=lambda h: h[0] != HookType.REPLACE):
-            wrapped = _wrap(wrapped, hook, hook_type)
-        wrapped = rewrap(wrapped)
+            wrapped = _wrap_fn(wrapped, hook, hook_type)
+        if rewrap is not None:
+            wrapped = rewrap(wrapped)
+            logger.debug("%s stays a %s", target, rewrap.__name__)
         setattr(owner, name, wrapped)
-        rebound = _rebind_imports(original, wrapped, owner) if wrapped is not original else 0
-        logger.info(
-            "%d hook(s) applied to %s (%s), and to %d module(s) that had imported it",
-            len(hooks),
-            target,
-            _sources(hooks),
-            rebound,
-        )
+        rebound = _propagate_patch(original, wrapped, owner) if wrapped is not original else 0
+        if rebound:
+            logger.debug("%d module(s) that had imported %s have it hooked", rebound, target)
+        logger.info("%d hook(s) applied to %s (%s)", len(hooks), target, _sources(hooks))
 
     @classmethod
     def reset(cls) -> None:
@@ -147,10 +145,10 @@ def _turn(item: tuple[str, Sequence[Hook]]) -> tuple[bool, str]:
     return (not replaces_class, target)
 
 
-def _original(owner: Any, name: str) -> tuple[Any, Callable[[Any], Any]]:
-    """What the hooks wrap, and how the outcome goes back: the function inside a class's own class or static method.
+def _original(owner: Any, name: str) -> tuple[Any, type | None]:
+    """What the hooks wrap, and as what it goes back: the function inside a class's own class or static method.
 
-    An inherited one is met as an attribute, already bound, and goes back as it is.
+    An inherited one is met as an attribute, already bound, and goes back as it is: None.
     """
     found = getattr(owner, name)
     own = owner.__dict__.get(name) if isinstance(owner, type) else None
@@ -158,20 +156,20 @@ def _original(owner: Any, name: str) -> tuple[Any, Callable[[Any], Any]]:
         return own.__func__, classmethod
     if isinstance(own, staticmethod):
         return own.__func__, staticmethod
-    return found, lambda wrapped: wrapped
+    return found, None
 
 
-def _wrap(original: Callable[..., Any], hook: Callable[..., Any], hook_type: HookType) -> Callable[..., Any]:
-    """``original`` with one hook around it. A replacing class stands for itself, so that isinstance keeps working."""
+def _wrap_fn(original_fn: Callable[..., Any], hook: Callable[..., Any], hook_type: HookType) -> Callable[..., Any]:
+    """``original_fn`` with one hook around it. A replacing class stands for itself: isinstance keeps working."""
     if hook_type == HookType.REPLACE and isinstance(hook, type):
         return hook
     call = _CALLS.get(hook_type)
     if call is None:
         raise ValueError(f"{hook_type!r} is no hook type; use a member of HookType")
 
-    @functools.wraps(original)
+    @functools.wraps(original_fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return call(original, hook, args, kwargs)
+        return call(original_fn, hook, args, kwargs)
 
     return wrapper
 
@@ -205,11 +203,11 @@ _CALLS: dict[HookType, Callable[..., Any]] = {
 }
 
 
-def _rebind_imports(original: object, wrapped: object, owner: object) -> int:
+def _propagate_patch(original: object, wrapped: object, source_module: object) -> int:
     """Point the attributes of other modules that still hold ``original`` at ``wrapped``; how many there were."""
     count = 0
     for module in list(sys.modules.values()):
-        if module is owner or not isinstance(module, types.ModuleType):
+        if module is source_module or not isinstance(module, types.ModuleType):
             continue
         for name in [name for name, value in vars(module).items() if value is original]:
             try:
@@ -238,7 +236,7 @@ def _note_combinations(target: str, hooks: Sequence[Hook]) -> None:
             "%d AROUND hooks on %s (%s): one that does not call its original skips those inside it",
             len(arounds),
             target,
-            ", ".join(_describe(source) for _, _, source in arounds),
+            ", ".join(_format_source(source) for _, _, source in arounds),
         )
     if HookType.REPLACE in kinds and others:
         names = ", ".join(sorted(kind.value for kind in others))
@@ -255,9 +253,9 @@ def _warn_of_earlier_replace(
             "Several REPLACE hooks on %s: %s (%s) takes the place of %s (%s)",
             target,
             _name(hook),
-            _describe(source),
+            _format_source(source),
             _name(before),
-            _describe(before_source),
+            _format_source(before_source),
         )
 
 
@@ -269,7 +267,7 @@ def _warn_of_replaced_method(target: str, owner: object, name: str, hooks: Seque
             "REPLACE on %s (%s) will override the method of the class that itself replaces the original; "
             "change that class, or use AROUND",
             target,
-            ", ".join(_describe(source) for source in replacing),
+            ", ".join(_format_source(source) for source in replacing),
         )
 
 
@@ -278,10 +276,10 @@ def _name(hook: Callable[..., Any]) -> str:
 
 
 def _sources(hooks: Sequence[Hook]) -> str:
-    return ", ".join(sorted({_describe(source) for _, _, source in hooks}))
+    return ", ".join(sorted({_format_source(source) for _, _, source in hooks}))
 
 
-def _describe(source: HookSource | None) -> str:
+def _format_source(source: HookSource | None) -> str:
     if source is None:
         return "unknown"
     plugin = f"plugin={source.plugin_name}"
