@@ -18,6 +18,7 @@ from .certificate.verify import verify
 from .contract import tables
 from .contract.errors import ContractError
 from .contract.model import Contract, Member
+from .releases import command as releases
 from .requirements import loader
 from .requirements.loader import CatalogueError
 from .requirements.model import PROFILES, Requirement
@@ -28,8 +29,8 @@ _WIDTH = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where what was asked for is not right, 2 for a wrong command."""
     options = _parser().parse_args(arguments)
-    if options.command is bench.run:
-        status: int = bench.run(options)  # it prints as it goes
+    if options.command in (bench.run, releases.run):
+        status: int = options.command(options)  # they print as they go
         return status
     try:
         lines = list(options.command(options))
@@ -83,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("bench", help="measure a platform's all-reduce, by engine, beside its own backend")
     bench.declare(speed)
     speed.set_defaults(command=bench.run)
+
+    many = commands.add_parser("releases", help="certify a platform for one SGLang release after another")
+    releases.declare(many)
+    many.set_defaults(command=releases.run)
     return parser
 
 
