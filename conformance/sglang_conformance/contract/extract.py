@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 
-from . import backends, callsites, environment, members, syntax
+from . import backends, callsites, deprecations, environment, members, syntax
 from .errors import ContractError
-from .model import Contract, Owner
+from .model import Contract, Deprecation, Owner
 from .source import Source, opened
 
 __all__ = ["ContractError", "extract"]
@@ -74,8 +75,18 @@ class _Reading:
             legacy_kv_pool_hooks=_legacy_kv_pool_hooks(interface),
             backends=backends.backend_table(table, lookup),
             detection=_detection(resolution),
+            deprecations=self._deprecations(classes),
             members=members.members(classes, enums, calls),
         )
+
+    def _deprecations(self, classes: Mapping[Owner, ast.ClassDef]) -> tuple[Deprecation, ...]:
+        found: list[Deprecation] = []
+        for name, owner in ((_DEVICE_MIXIN, classes["DeviceMixin"]), (_INTERFACE, classes["SRTPlatform"])):
+            found += deprecations.of_members(owner, self.modules[name], name)
+        found += deprecations.of_variables(self.modules[_ENVIRON], _ENVIRON)
+        found += deprecations.of_targets(self.source)
+        once = {(each.kind, each.name): each for each in reversed(found)}
+        return tuple(once[key] for key in sorted(once))
 
     def _class(self, name: str, wanted: str) -> ast.ClassDef:
         node = syntax.class_named(self.modules[name], wanted)

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from .computed_names import Exported
 from .errors import ContractError
 from .extract import release_of
-from .index import PACKAGE, Index, Symbol, inside
+from .index import Index, Symbol, inside
 from .index_module import ModuleNames, read
-from .source import Source, opened
+from .source import Source, dotted_name, opened
 
 __all__ = ["ContractError", "extract", "put_together"]
 
@@ -30,7 +30,7 @@ def extract(path: Path) -> Index:
 def _modules(source: Source) -> dict[str, ModuleNames]:
     found: dict[str, ModuleNames] = {}
     for name in source.names():
-        dotted = _dotted(name)
+        dotted = dotted_name(name)
         try:
             names = read(source.read(name), dotted, package=PurePosixPath(name).name == _INIT)
         except ContractError:
@@ -39,11 +39,6 @@ def _modules(source: Source) -> dict[str, ModuleNames]:
         if dotted not in found or name.endswith(_INIT):
             found[dotted] = names
     return found
-
-
-def _dotted(name: str) -> str:
-    path = PurePosixPath(name)
-    return ".".join((PACKAGE, *(path.parent.parts if path.name == _INIT else path.with_suffix("").parts)))
 
 
 def put_together(modules: Mapping[str, ModuleNames]) -> dict[str, Symbol]:

@@ -97,6 +97,25 @@ class Member:
     calls: tuple[CallSite, ...]
 
 
+DeprecationKind = Literal["member", "variable", "target"]
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """What a release still takes, and warns that it is superseded.
+
+    ``kind``: a ``member`` of a platform, an environment ``variable``, or a ``target`` of hooks and imports, by its
+    dotted path: a module, a class or a function. ``replacement`` takes its place; empty where the source does not tell.
+    ``path`` and ``line`` are where SGLang says so.
+    """
+
+    kind: DeprecationKind
+    name: str
+    replacement: str
+    path: str
+    line: int
+
+
 @dataclass(frozen=True)
 class EnvironmentVariable:
     """A variable the contract reads: ``kind`` is str, int or bool; ``default`` what holds when it is unset."""
@@ -147,6 +166,7 @@ class Contract:
     legacy_kv_pool_hooks: Mapping[str, str]
     backends: BackendTable
     detection: tuple[str, ...]
+    deprecations: tuple[Deprecation, ...]
     members: tuple[Member, ...]
 
     def member(self, name: str) -> Member | None:
@@ -164,6 +184,8 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         """The table as plain JSON data; :meth:`from_json` reads it back unchanged."""
         data = asdict(self)
+        for deprecation in data["deprecations"]:
+            deprecation["site"] = f"{deprecation.pop('path')}:{deprecation.pop('line')}"
         for member, made in zip(data["members"], self.members, strict=True):
             member["calls"] = [site.to_json() for site in made.calls]
         return data
@@ -188,6 +210,7 @@ class Contract:
                 asks_platform=backends["asks_platform"],
             ),
             detection=tuple(data["detection"]),
+            deprecations=tuple(map(_deprecation, data["deprecations"])),
             members=tuple(_member(m) for m in data["members"]),
         )
 
@@ -202,3 +225,8 @@ def _member(data: Mapping[str, Any]) -> Member:
         mark=data["mark"],
         calls=tuple(map(CallSite.from_json, data["calls"])),
     )
+
+
+def _deprecation(data: Mapping[str, Any]) -> Deprecation:
+    path, _, line = data["site"].rpartition(":")
+    return Deprecation(data["kind"], data["name"], data["replacement"], path, int(line))

@@ -115,6 +115,12 @@ class Wheel:
         return _release_of(found[0]) if len(found) == 1 else ""
 
 
+def dotted_name(name: str) -> str:
+    """The module that a file of the package is: ``sglang.srt.utils`` of ``srt/utils/__init__.py``."""
+    path = PurePosixPath(name)
+    return ".".join(("sglang", *(path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts)))
+
+
 def _raise(error: OSError) -> None:
     raise error
 
