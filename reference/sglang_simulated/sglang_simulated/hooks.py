@@ -11,6 +11,7 @@ from typing import Any
 
 BACKEND_OF_DEVICE = "sglang.srt.distributed.parallel_state.get_default_distributed_backend"
 COMMUNICATOR = "sglang.srt.distributed.device_communicators.pynccl.PyNcclCommunicator"
+JOIN = "sglang.srt.distributed.parallel_state.init_distributed_environment"
 CUSTOM_ALL_REDUCE = "sglang.srt.distributed.device_communicators.custom_all_reduce.dispatch_custom_allreduce"
 
 
@@ -22,6 +23,7 @@ def register() -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     HookRegistry.register(BACKEND_OF_DEVICE, backend_of_device, HookType.AROUND)
+    HookRegistry.register(JOIN, serve_operators, HookType.BEFORE)
     HookRegistry.register(f"{COMMUNICATOR}.__init__", make_communicator, HookType.AROUND)
     HookRegistry.register(f"{COMMUNICATOR}._resolve_stream", resolve_stream, HookType.REPLACE)
     HookRegistry.register(CUSTOM_ALL_REDUCE, class_of_custom_all_reduce, HookType.AROUND)
@@ -41,6 +43,19 @@ def backend_of_device(original: Callable[..., str], device: str, *args: Any, **k
     torch_device.register()
     distributed.register()
     return distributed.BACKEND_STRING
+
+
+def serve_operators(*args: Any, **kwargs: Any) -> None:
+    """Have SGLang's operators on our device before there are groups to use them.
+
+    Up to 0.5.22 SGLang has them for its own devices alone, and refuses our tensors; this can go once those are gone.
+    """
+    from sglang.srt.platforms import current_platform
+
+    if current_platform.device_name == "sim":
+        from sglang_simulated import operators
+
+        operators.serve()
 
 
 def make_communicator(original: Callable[..., None], communicator: Any, *args: Any, **kwargs: Any) -> None:
