@@ -1,0 +1,105 @@
+"""``sglang-conformance radar PLUGIN``: its options, and one run from them to the report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..config import OptionError
+from ..contract import tables
+from ..contract.errors import ContractError
+from . import page, record, text
+from .code import Code
+from .history import History
+from .opening import open_plugin
+from .plugin import PluginError
+from .report import Report
+from .survey import judge
+
+RIGHT, BREAKS, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("plugin", metavar="PLUGIN", help="a source folder, a wheel, or an installed distribution or platform")
+    add("--from", dest="start", metavar="RELEASE", help="the SGLang release before (default: the oldest it works on)")
+    add("--to", dest="end", metavar="RELEASE", help="the SGLang release after (default: the newest bundled)")
+    add("--json", metavar="FILE", type=Path, help="write the record there (- prints it instead of the report)")
+    add("--html", metavar="FILE", type=Path, help="write a page there")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the plugin, and print what was found; the exit status.
+
+    0 where nothing breaks in the release that was asked for, 1 where something does, 2 for options or a plugin that
+    cannot be used.
+    """
+    try:
+        start, end = _releases(options.start, options.end)
+        _see_that_it_can_be_written(options)
+        report = _report(options.plugin, start, end)
+        _write(options, report)
+    except (OptionError, PluginError, ContractError) as error:
+        return _end(str(error), UNUSABLE)
+    except OSError as error:
+        return _end(f"cannot write {error.filename}: {error.strerror or error}", UNUSABLE)
+    except BrokenPipeError:  # the reader, a pager or head, has seen enough
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        return _end("interrupted", INTERRUPTED)
+    return BREAKS if report.breaks else RIGHT
+
+
+def _report(name: str, start: str, end: str) -> Report:
+    plugin = open_plugin(name)
+    code = Code.of(plugin)
+    known = tables.releases()
+    history = History({release: tables.load(release) for release in known}, tables.load_indexes)
+    judged = {release: judge(plugin, code, history, release) for release in known}
+    return Report.of(plugin.name, plugin.version, judged, start, end, (*plugin.unread, *code.unread))
+
+
+def _releases(start: str | None, end: str | None) -> tuple[str, str]:
+    """The releases that the options name; the first empty where it is left to the plugin."""
+    known = tables.releases()
+    for option, release in (("--from", start), ("--to", end)):
+        if release is not None and release not in known:
+            raise OptionError(f"{option}={release}: no table for that release; there are: {', '.join(known)}")
+    last = end or known[-1]
+    if start is not None and known.index(start) > known.index(last):
+        raise OptionError(f"--from={start} is newer than --to={last}: name the older release first")
+    return start or "", last
+
+
+def _see_that_it_can_be_written(options: argparse.Namespace) -> None:
+    for option, path in (("--json", options.json), ("--html", options.html)):
+        if path is None or str(path) == "-":
+            continue
+        if not path.parent.is_dir():
+            raise OptionError(f"{option}={path}: there is no folder {path.parent}; make it, or name another")
+        if path.is_dir():
+            raise OptionError(f"{option}={path}: that is a folder; name a file")
+
+
+def _write(options: argparse.Namespace, report: Report) -> None:
+    to_stdout = options.json is not None and str(options.json) == "-"
+    if to_stdout:
+        print(record.dumps(report), end="", flush=True)
+    else:
+        _say(text.lines(report))
+        if options.json is not None:
+            options.json.write_text(record.dumps(report), encoding="utf-8")
+    if options.html is not None:
+        options.html.write_text(page.page(report), encoding="utf-8")
+
+
+def _say(lines: Iterable[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def _end(message: str, status: int) -> int:
+    print(f"sglang-conformance radar: {message}", file=sys.stderr)
+    return status

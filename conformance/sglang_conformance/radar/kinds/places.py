@@ -1,0 +1,48 @@
+"""Where something of SGLang's was, and where it is likely to be now."""
+
+from __future__ import annotations
+
+from ...contract.index import inside
+from ..observe import Seen
+
+_CALLABLE = {"function": "function", "method": "function", "classmethod": "function", "staticmethod": "function"}
+
+
+def history(seen: Seen, path: str) -> str:
+    """Which releases have a dotted path."""
+    last = seen.history.last_with(path, seen.release.name)
+    if last:
+        return f"SGLang had it up to {last}"
+    first = seen.history.first_with(path)
+    return f"SGLang has it from {first} on" if first else "no bundled release of SGLang has it"
+
+
+def instead(seen: Seen, path: str) -> str:
+    """The likely new place of what is gone, as a sentence; empty where none can be told."""
+    moved = likely(seen, path)
+    return f"it is likely {moved} now" if moved else ""
+
+
+def likely(seen: Seen, path: str) -> str:
+    """The one place in this release that has the same last name, and was not there while the old one was."""
+    before = seen.history.last_with(path, seen.release.name)
+    if not before or not inside(path):
+        return ""
+    old = seen.history.release(before)
+    was = old.find(path)
+    if was is None or was.symbol is None:
+        return ""
+    kind = _kind(was.symbol.kind)
+    parent, _, name = path.rpartition(".")
+    of_class = parent.rpartition(".")[2] if was.symbol.kind not in ("function", "class", "module", "name") else ""
+    found = []
+    for there in seen.release.index.named(name):
+        symbol = seen.release.index.symbols[there]
+        same_class = not of_class or there.rpartition(".")[0].rpartition(".")[2] == of_class
+        if _kind(symbol.kind) == kind and same_class and old.find(there) is None:
+            found.append(there)
+    return found[0] if len(found) == 1 else ""
+
+
+def _kind(kind: str) -> str:
+    return _CALLABLE.get(kind, kind)

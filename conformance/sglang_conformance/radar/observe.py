@@ -1,0 +1,198 @@
+"""Walk a plugin from where SGLang comes to it: its platform, what core asks of that, its hooks; then the rest."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .classes import Lineage, own
+from .code import Code
+from .facts import Facts, Place, Reach
+from .frames import Raised, TooMuch
+from .history import History
+from .host import Release
+from .plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
+from .values import Bound, Class, Const, Func, Value, alternatives
+from .walk import Walk
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a plugin is in one release. ``returned`` is what members that core calls give, by the member's name.
+
+    ``not_judged``: a line for each part that reading could not tell. ``wrong_paths``: classes that ``activate`` names
+    and that are not there.
+    """
+
+    plugin: Plugin
+    code: Code
+    history: History
+    release: Release
+    facts: Facts
+    lineages: tuple[Lineage, ...]
+    returned: Mapping[str, Value]
+    wrong_paths: tuple[tuple[str, Place], ...]
+    not_judged: tuple[str, ...]
+
+    def place(self, of: Class | Func) -> Place:
+        """Where a class or function stands."""
+        return Place(self.code.modules[of.module].file.name, of.node.lineno)
+
+
+def observe(plugin: Plugin, code: Code, history: History, release: str, classes: tuple[str, ...] = ()) -> Seen:
+    """Walk a plugin as one release would run it. ``classes`` are platform classes that are known from elsewhere."""
+    return _Observer(plugin, code, history, release).run(classes)
+
+
+class _Observer:
+    def __init__(self, plugin: Plugin, code: Code, history: History, release: str) -> None:
+        self.plugin = plugin
+        self.walk = Walk(code, history, release)
+        self.wrong: list[tuple[str, Place]] = []
+        self.not_judged: dict[str, None] = {}
+        self.returned: dict[str, Value] = {}
+        self.done: set[int] = set()
+
+    def run(self, classes: tuple[str, ...]) -> Seen:
+        walk = self.walk
+        try:
+            self._platforms(classes)
+            self._members()
+            self._hooks()
+            self._drain()
+            self._rest()
+            self._drain()
+        except TooMuch:
+            self.not_judged["the plugin is too large to be walked whole: a part of it is not judged"] = None
+        lineages = tuple(walk.lineage(of) for of in walk.facts.platforms)
+        return Seen(
+            self.plugin,
+            walk.code,
+            walk.history,
+            walk.release,
+            walk.facts,
+            lineages,
+            self.returned,
+            tuple(self.wrong),
+            tuple(self.not_judged),
+        )
+
+    # ---- the platform
+
+    def _platforms(self, classes: tuple[str, ...]) -> None:
+        named = dict.fromkeys(classes)
+        reach = Reach("platform")
+        for point in self.plugin.points(PLATFORMS):
+            value, place = self._entered(point, reach)
+            texts = [v.value for v in alternatives(value) if isinstance(v, Const) and isinstance(v.value, str)]
+            for text in texts:
+                if self._class_at(text, reach) is None and not classes:
+                    self.wrong.append((text, place))
+            named.update(dict.fromkeys(texts))
+            if not texts and not classes:
+                self.not_judged[
+                    f"{place}: which class {point.value} gives is not told by reading; looked for by its base"
+                ] = None
+        found = [of for text in named if (of := self._class_at(text, reach)) is not None]
+        if not found and self.plugin.points(PLATFORMS):
+            found = list(self._by_base())
+        self.walk.facts.platforms.extend(dict.fromkeys(found))
+
+    def _entered(self, point: EntryPoint, reach: Reach) -> tuple[Value, Place]:
+        """What an entry point's function gives, and where it stands."""
+        walk = self.walk
+        if point.module not in walk.code.modules:
+            return Const(None), Place(point.where, 1)
+        walk.reach = reach
+        place = Place(walk.code.modules[point.module].file.name, 1)
+        function = self._module(point.module, reach).get(point.attribute)
+        for each in alternatives(function) if function is not None else ():
+            if isinstance(each, Func):
+                self.done.add(id(each.node))
+                return walk.alone(each, None, reach), Place(place.file, each.node.lineno)
+        return Const(None), place
+
+    def _module(self, name: str, reach: Reach) -> Mapping[str, Value]:
+        before, self.walk.reach = self.walk.reach, reach
+        try:
+            return self.walk.module(name).names
+        except Raised:
+            return {}
+        finally:
+            self.walk.reach = before
+
+    def _class_at(self, text: str, reach: Reach) -> Class | None:
+        module, _, name = text.replace(":", ".").rpartition(".")
+        if module not in self.walk.code.modules:
+            return None
+        found = self._module(module, reach).get(name)
+        return next((v for v in alternatives(found) if isinstance(v, Class)), None) if found is not None else None
+
+    def _by_base(self) -> Iterator[Class]:
+        """The plugin's classes that derive from SGLang's platform, and that no other of them derives from."""
+        for name in self.walk.code.modules:
+            self._module(name, Reach("platform", sure=False))
+        platforms = [of for of in self.walk.facts.classes if self.walk.lineage(of).is_platform]
+        bases = {step for of in platforms for step in self.walk.lineage(of).steps[1:]}
+        return (of for of in platforms if of not in bases)
+
+    def _members(self) -> None:
+        """What core calls of the platform, as it calls it."""
+        for of in self.walk.facts.platforms:
+            for member in self.walk.release.contract.called():
+                found = own(self.walk.lineage(of), member.name)
+                if found is not None and isinstance(found.value, Func):
+                    self.done.add(id(found.value.node))
+                    self.returned[member.name] = self.walk.alone(found.value, of, Reach("platform"))
+
+    # ---- the hooks
+
+    def _hooks(self) -> None:
+        for point in self.plugin.points(PLUGINS):
+            self._entered(point, Reach("hooks"))
+        for registration in self.walk.facts.registrations:
+            for hook in alternatives(registration.hook):
+                if isinstance(hook, (Func, Bound)):
+                    function = hook.function if isinstance(hook, Bound) else hook
+                    self.done.add(id(function.node))
+                    of = hook.of if isinstance(hook, Bound) else None
+                    self.walk.alone(function, of, Reach("hook", registration.reach.sure))
+
+    # ---- what is left
+
+    def _drain(self) -> None:
+        """Walk what was handed on: somebody calls it."""
+        while self.walk.waiting:
+            function, of, reach = self.walk.waiting.pop()
+            if id(function.node) not in self.done:
+                self.done.add(id(function.node))
+                self.walk.alone(function, of, reach)
+
+    def _rest(self) -> None:
+        """Walk modules and functions that the plugin never speaks of: they are found in another way, if at all."""
+        code, reach = self.walk.code, Reach("other", sure=False)
+        for name in code.modules:
+            if not any(path == name or path.startswith(f"{name}.") for path in code.imported):
+                self._module(name, reach)
+        before = -1
+        while before != len(self.done):
+            before = len(self.done)
+            for function, of in list(self.walk.defined):
+                if id(function.node) not in self.done and self._may_be_called(function, of):
+                    self.done.add(id(function.node))
+                    self.walk.alone(function, of, reach)
+
+    def _may_be_called(self, function: Func, of: Class | None) -> bool:
+        if id(function.node) in self.walk.walked or isinstance(function.node, ast.Lambda):
+            return False
+        name, code = function.name, self.walk.code
+        if of is not None and of not in self.walk.used and of.name in code.mentioned:
+            return False
+        if of is not None and self.walk.is_member(name):
+            lineages = map(self.walk.lineage, self.walk.facts.platforms)
+            if any(of in lineage.steps for lineage in lineages):
+                return False  # core does not ask for it in this release
+        spoken_of = name in code.mentioned
+        public = of is not None and not name.startswith("_")
+        return name in self.walk.mentioned or not spoken_of or public
