@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ SCREEN = "pytest.txt"
 """What pytest printed, beside the record."""
 
 _GRACE = 30.0
+_COMPLAINT = re.compile(r"^(?:ERROR: (?!usage:)|python -m pytest: error: )(.+)")
 _PLUGIN = f"{__package__.rpartition('.')[0]}.plugin"
 
 
@@ -170,7 +172,8 @@ def _told(certificate: Certificate) -> Ended:
 def _said(screen: Path, status: int) -> str:
     """Why pytest came to no record: its own complaint, or the last that it printed."""
     lines = [line.strip() for line in screen.read_text(encoding="utf-8", errors="replace").splitlines()]
-    told = [line for line in lines if line]
-    complaints = [line.removeprefix("ERROR:").strip() for line in told if line.startswith("ERROR:")]
-    last = complaints[:1] or told[-1:] or ["it printed nothing"]
-    return last[0] if complaints else f"pytest ended with {status}: {last[0]}"
+    complaints = [found[1] for found in map(_COMPLAINT.search, lines) if found]
+    if complaints:
+        return complaints[-1]
+    last = next((line for line in reversed(lines) if line), "it printed nothing")
+    return f"pytest ended with {status}: {last}"

@@ -6,12 +6,12 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from packaging.version import InvalidVersion, Version
 
 from ..config import OptionError
 from ..contract import tables
-from ..contract.errors import ContractError
 from ..subject import UnknownPlatform, find
 
 
@@ -37,14 +37,23 @@ def places(platform: str, wanted: str | None, sglang_at: Path | None) -> tuple[P
     """The places to certify in, oldest release first; ``wanted`` names releases, by commas (None: all there are).
 
     Raises OptionError, with one clear line, for a release that is not there, a folder that holds none, and a platform
-    that neither is installed nor comes with any of the releases.
+    that neither is installed nor comes with any of the releases; ContractError for a damaged table.
     """
     found = _unpacked(sglang_at) if sglang_at is not None else dict.fromkeys(tables.releases())
     chosen = _chosen(wanted, tuple(found), sglang_at)
     judged = [Place(release, found[release], _without(platform, release)) for release in chosen]
     if all(place.without for place in judged):
-        raise OptionError(judged[-1].without)
+        _refuse(platform, judged[-1].release)
     return tuple(judged)
+
+
+def _refuse(platform: str, release: str) -> NoReturn:
+    """Say what platforms there are, in the words of a single certification."""
+    try:
+        find(platform, tables.load(release))
+    except UnknownPlatform as error:
+        raise OptionError(str(error).removeprefix("--platform=")) from None
+    raise OptionError(f"{platform}: no such platform for SGLang {release}")
 
 
 def _unpacked(home: Path) -> dict[str, Path | None]:
@@ -84,11 +93,11 @@ def _chosen(wanted: str | None, there: Sequence[str], sglang_at: Path | None) ->
 
 def _without(platform: str, release: str) -> str:
     """Why a release has no platform of that name; empty where it has, or where no table tells."""
+    if release not in tables.releases():
+        return ""
+    contract = tables.load(release)
     try:
-        find(platform, tables.load(release))
-    except UnknownPlatform as error:
-        return str(error).removeprefix("--platform=")
-    except ContractError:
-        if release in tables.releases():
-            raise
+        find(platform, contract)
+    except UnknownPlatform:
+        return f"SGLang {release} brings {', '.join(contract.detection) or 'no platform'}"
     return ""

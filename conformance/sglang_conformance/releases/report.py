@@ -12,7 +12,7 @@ from .certifying import Result
 WIDTH = 100
 
 _CELLS = {"conformant": "yes", "not-conformant": "NO", "incomplete": "part"}
-_HEAD = ("release", "host", *PROFILES, "failed", "warned", "seconds")
+_HEAD = ("release", "host", *PROFILES, "failed", "warned", "time")
 
 
 def line(result: Result) -> str:
@@ -83,7 +83,7 @@ def _row(result: Result) -> tuple[str, ...]:
         *verdicts,
         str(len(result.failed)) if result.verdicts else "-",
         str(result.warnings) if result.verdicts else "-",
-        f"{result.seconds:.0f}",
+        f"{result.seconds:.0f} s",
     )
 
 
