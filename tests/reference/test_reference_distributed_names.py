@@ -172,13 +172,14 @@ def test_accessors_warn_once_that_the_context_answers(at: Release) -> None:
 def test_groups_work_on_the_hardware_that_there_is(
     at: Release, monkeypatch: pytest.MonkeyPatch, hardware: str, environment: dict[str, str], device: str
 ) -> None:
-    state = at("0.5.11")
+    at("0.5.11")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     detectors: Any = importlib.import_module("sglang.srt._detection").DETECTORS
     for kind in list(detectors):
         monkeypatch.setitem(detectors, kind, lambda torch, kind=kind: kind == hardware)
-    assert state._group_coordinator_device(3) == torch.device(device)
+    devices = importlib.import_module("sglang.srt.distributed._devices")
+    assert devices._group_coordinator_device(3) == torch.device(device)
 
 
 @pytest.mark.parametrize(("release", "asked"), [("0.5.11", False), ("0.5.23", True)])
@@ -187,11 +188,24 @@ def test_out_of_tree_platform_is_asked_for_the_groups_device_from_0_5_23_on(
 ) -> None:
     platform_plugin("mlu", "\nPlatform.get_group_coordinator_device = lambda self, n: f'mlu:{n + 1}'\n")
     install(release)
-    found = module("sglang.srt.distributed.parallel_state")._group_coordinator_device(3)
-    assert str(found) == ("mlu:4" if asked else "cpu")
+    assert hasattr(module("sglang.srt.distributed.parallel_state"), "_group_coordinator_device") is asked
     devices = module("sglang.srt.distributed._devices")
+    assert str(devices._group_coordinator_device(3)) == ("mlu:4" if asked else "cpu")
     assert devices.wants_pynccl("mlu-backend") is not asked
     assert not devices.can_part_decode_context()
+
+
+@pytest.mark.parametrize(("release", "backends"), [("0.5.21", ["own", "gloo"]), ("0.5.22", ["own", "own"])])
+def test_platform_is_asked_for_its_name_too_from_0_5_22_on(
+    install: Any, module: Callable[[str], Any], platform_plugin: Any, release: str, backends: list[str]
+) -> None:
+    platform_plugin(
+        "mlu",
+        "\nPlatform.device_type = 'privateuseone'\nPlatform.get_torch_distributed_backend_str = lambda self: 'own'\n",
+    )
+    install(release)
+    backend_of = module("sglang.srt.distributed.parallel_state").get_default_distributed_backend
+    assert [backend_of("privateuseone"), backend_of("mlu")] == backends
 
 
 def test_importing_platforms_imports_no_groups() -> None:

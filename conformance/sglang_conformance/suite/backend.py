@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from ..contract.model import BackendTable, Contract
 from . import expect
@@ -35,6 +36,12 @@ _NAMES = (
     "unknown",
     "",
 )
+
+
+def _asked_for(platform: Any, contract: Contract) -> set[str]:
+    """The devices for which SGLang asks the platform: its device_type, and from 0.5.22 on its device_name as well."""
+    by_name = {platform.device_name} if Version(contract.release) >= Version("0.5.22") else set()
+    return {platform.device_type, *by_name}
 
 
 @requirement("BE-001")
@@ -72,9 +79,9 @@ def test_backend_is_available_in_torch(platform: Any) -> None:
 
 @requirement("BE-004")
 @in_probe
-def test_sglang_takes_the_platforms_backend_for_its_device(platform: Any) -> None:
+def test_sglang_takes_the_platforms_backend_for_its_device(platform: Any, contract: Contract) -> None:
     own = expect.ask(platform, "get_torch_distributed_backend_str")
-    for device in sorted({platform.device_type, platform.device_name}):
+    for device in sorted(_asked_for(platform, contract)):
         expect.equal(groups.chosen(device), own.value, where=own.where, cause=groups.HOOKED)
 
 
@@ -82,7 +89,7 @@ def test_sglang_takes_the_platforms_backend_for_its_device(platform: Any) -> Non
 @in_probe
 @given(device=st.one_of(st.sampled_from(_NAMES), texts("abcgmpux01:", most=6)))
 def test_other_devices_keep_sglangs_backend(platform: Any, contract: Contract, device: str) -> None:
-    if device in (platform.device_type, platform.device_name):
+    if device in _asked_for(platform, contract):
         return
     with groups.noting(platform) as asked:
         answer = groups.chosen(device)

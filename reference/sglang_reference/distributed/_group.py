@@ -20,6 +20,7 @@ from .._contract import since
 from .._released import Lifetime, Parameters, Renamed, released
 from . import _registry
 from . import parallel_state as state
+from ._devices import _group_coordinator_device
 
 logger = logging.getLogger("sglang.srt.distributed.parallel_state")
 
@@ -94,7 +95,8 @@ class Group:
         self.local_rank = local_rank
         self.local_size = _number("LOCAL_SIZE")
         self.device_group = self.cpu_group = None
-        self.device = state._group_coordinator_device(local_rank)
+        # SGLang's own function from 0.5.23 on, which a plugin may have hooked.
+        self.device = vars(state).get("_group_coordinator_device", _group_coordinator_device)(local_rank)
         self.device_module = torch.get_device_module(self.device)
         members = [[rank + rank_offset for rank in ranks] for ranks in group_ranks]
         self._make_groups(

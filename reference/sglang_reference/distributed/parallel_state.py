@@ -14,7 +14,7 @@ import torch.distributed
 
 from .. import platforms
 from .. import utils as utils  # SGLang's module imports it too, which from 0.5.23 on resolves the platform
-from .._contract import TABLE, distributed_backends
+from .._contract import TABLE, distributed_backends, since
 from .._released import Lifetime, absent, withdraw
 from ..platforms import device_mixin
 from ._accessors import (
@@ -150,12 +150,13 @@ _DEVICE_TO_DISTRIBUTED_BACKEND: dict[str, str] = (
 def get_default_distributed_backend(device: str) -> str:
     """The backend for groups on ``device``: the active platform's own answer, the table's, or the fallback.
 
-    The platform is asked, in releases that ask it, when ``device`` is its ``device_type`` or its ``device_name``; what
-    it raises is not caught.
+    The platform is asked, in releases that ask it, when ``device`` is its ``device_type`` or, from 0.5.22 on, its
+    ``device_name``; what it raises is not caught.
     """
     backends = TABLE["backends"]
     platform = platforms.current_platform if backends["asks_platform"] else None
-    if platform is not None and device in (platform.device_type, platform.device_name):
+    names = () if platform is None else (platform.device_type, *([platform.device_name] if since("0.5.22") else []))
+    if platform is not None and device in names:
         answer: str = platform.get_torch_distributed_backend_str()
         return answer
     fallback: str = backends["fallback"]
@@ -238,6 +239,7 @@ __all__ = [
 _ABSENT = withdraw(
     globals(),
     {
+        "_group_coordinator_device": Lifetime("0.5.23"),
         "abort_distributed_environment": Lifetime("0.5.20"),
         "ensure_model_parallel_initialized": Lifetime(gone="0.5.20"),
         "flashinfer_allreduce": Lifetime("0.5.18"),

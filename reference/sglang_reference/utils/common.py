@@ -12,6 +12,7 @@ from sglang_reference._errors import not_covered
 
 from .. import platforms
 from .._contract import TABLE, since
+from .._released import Lifetime, absent
 
 if TYPE_CHECKING:
     import torch
@@ -138,3 +139,6 @@ if since("0.5.21"):
             return False
         captures = platform.capabilities.graph_capture if since("0.5.22") else platform.support_cuda_graph()
         return captures and bool(torch.get_device_module(device).is_current_stream_capturing())
+
+
+_ABSENT = absent({"current_platform": Lifetime("0.5.13"), "is_device_stream_capturing": Lifetime("0.5.21")})
