@@ -15,6 +15,7 @@ from ..contract.model import Contract
 from ..hosts.enter import enter, enter_alone, load_device_backends, resolve
 from ..probes.server import Probe
 from ..subject import Subject
+from .aids import operators
 from .declare import parameters
 from .drawing import alike, drawing
 from .expect import Declined, HostDefect, NotReached, Violation
@@ -145,7 +146,10 @@ def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     except HostDefect as defect:
         return {"outcome": "host-defect", "message": str(defect)}
     except Exception as error:
-        raise _violation_in(error) or error from None
+        violation = _violation_in(error)
+        if lacking := operators.refused(violation or error, given):
+            return {"outcome": "host-defect", "message": lacking}
+        raise violation or error from None
     return {"outcome": "pass", "message": noted or ""}
 
 
