@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,9 @@ from .certificate.folder import JUNIT, RECORD
 from .certificate.model import Certificate
 from .certificate.record import RecordError, from_json, parse
 from .certificate.verify import verify
+from .contract import command as contracts
 from .contract import tables
 from .contract.errors import ContractError
-from .contract.model import Contract, Member
 from .releases import command as releases
 from .requirements import loader
 from .requirements.loader import CatalogueError
@@ -64,18 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(command=_explain)
 
     contract = commands.add_parser("contract", help="what an SGLang release demands, as data")
-    contracts = contract.add_subparsers(required=True, metavar="COMMAND")
-    contracts.add_parser("list", help="list the bundled releases").set_defaults(command=_releases)
-    show = contracts.add_parser("show", help="show a release's contract")
-    show.add_argument("release", metavar="RELEASE", nargs="?")
-    show.add_argument("--json", action="store_true", help="as the table itself")
-    show.set_defaults(command=_show)
-    extract = contracts.add_parser(
-        "extract", help="read the contract out of a wheel or a source tree, without importing it"
-    )
-    extract.add_argument("path", metavar="PATH", type=Path)
-    extract.add_argument("--server-args", action="store_true", help="the server arguments of the release instead")
-    extract.set_defaults(command=_extract)
+    contracts.declare(contract)
 
     verifying = commands.add_parser("verify", help="check the record of a run: its digest, arithmetic and JUnit report")
     verifying.add_argument("folder", metavar="DIR", type=Path, help="the folder of the record: conformance-report")
@@ -130,46 +118,6 @@ def _explain(options: argparse.Namespace) -> Iterator[str]:
             yield f"{label:<9} {', '.join(values)}"
     for number, source in enumerate(requirement.sources):
         yield f"{'' if number else 'sources':<9} {source}"
-
-
-def _releases(options: argparse.Namespace) -> Iterator[str]:
-    for release in tables.releases():
-        contract = tables.load(release)
-        yield f"{release}  {len(contract.members)} members, {len(contract.called())} of them used by SGLang's core"
-
-
-def _show(options: argparse.Namespace) -> Iterator[str]:
-    contract = tables.load(options.release or tables.newest())
-    if options.json:
-        yield json.dumps(contract.to_json(), indent=1)
-        return
-    yield f"SGLang {contract.release}"
-    yield f"  groups      {', '.join(contract.groups.values())}"
-    yield f"  enum        {', '.join(contract.platform_enum)}"
-    yield f"  detection   {', '.join(contract.detection) or 'none: the bare SRTPlatform'}"
-    yield f"  variables   {', '.join(variable.name for variable in contract.environment)}"
-    yield f"  backends    {_backends(contract)}"
-    yield f"  capabilities {', '.join(contract.capabilities) or 'none'}"
-    yield ""
-    for member in contract.members:
-        yield _member(member)
-
-
-def _backends(contract: Contract) -> str:
-    table = ", ".join(f"{device} {backend}" for device, backend in contract.backends.table.items())
-    return f"{table}; anything else {contract.backends.fallback}"
-
-
-def _member(member: Member) -> str:
-    uses = f"used {len(member.calls)} times, as in {member.calls[0]}" if member.calls else "not used by core"
-    return f"  {member.owner}.{member.name}{member.signature}\n      {uses}"
-
-
-def _extract(options: argparse.Namespace) -> Iterator[str]:
-    from .contract import extract, extract_server_args
-
-    room = extract_server_args if options.server_args else extract
-    yield tables.dump(room.extract(options.path)).rstrip("\n")
 
 
 def _verify(options: argparse.Namespace) -> Iterator[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "dump",
     "index_path",
     "load",
+    "load_from",
     "load_index",
     "load_indexes",
     "load_server_args",
@@ -31,6 +32,10 @@ __all__ = [
     "server_args_path",
     "server_args_releases",
 ]
+
+SERVER_ARGS = "server_args"
+INDEX = "index.xz"
+"""What lies beside the contracts in a folder of tables: a folder of the server arguments, and the file of indexes."""
 
 
 def releases() -> tuple[str, ...]:
@@ -50,7 +55,12 @@ def path(release: str) -> Path:
 
 def load(release: str) -> Contract:
     """The table of a release; raises ContractError for a release that has none, or a table that is damaged."""
-    file = path(release)
+    return load_from(_folder(), release)
+
+
+def load_from(folder: Path, release: str) -> Contract:
+    """The same, out of another folder of tables."""
+    file = _path(folder, release, "contract table")
     try:
         return Contract.from_json(json.loads(file.read_bytes()))
     except (ValueError, KeyError, TypeError) as error:
@@ -91,7 +101,7 @@ def load_server_args_before(release: str) -> ServerArguments:
 
 def index_path() -> Path:
     """The file that holds the index of every release."""
-    return _folder() / "index.xz"
+    return _folder() / INDEX
 
 
 def load_index(release: str) -> Index:
@@ -127,7 +137,7 @@ def _folder() -> Path:
 
 
 def _server_args_folder() -> Path:
-    return _folder() / "server_args"
+    return _folder() / SERVER_ARGS
 
 
 def _releases(folder: Path) -> tuple[str, ...]:

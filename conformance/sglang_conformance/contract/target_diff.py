@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from .index import Index, Resolved, Symbol, Unknown
 from .moves import likely_place
@@ -48,15 +48,11 @@ class TargetDiff:
         """How many paths are so, those within a class or module that is gone among them."""
         return sum(1 + change.within for change in self.changes if change.kind == kind)
 
-    def to_json(self) -> dict[str, Any]:
-        """The difference as plain JSON data."""
-        return {
-            "schema": SCHEMA,
-            "older": self.older,
-            "newer": self.newer,
-            "targets": self.targets,
-            "changes": [asdict(change) for change in self.changes],
-        }
+    def to_json(self, *, every_target: bool = True) -> dict[str, Any]:
+        """The difference as plain JSON data; ``every_target``: the changes one by one, and not only their numbers."""
+        data: dict[str, Any] = {"schema": SCHEMA, "older": self.older, "newer": self.newer, "targets": self.targets}
+        data |= {kind: self.count(kind) for kind in get_args(TargetChangeKind)}
+        return data | ({"changes": [asdict(change) for change in self.changes]} if every_target else {})
 
 
 def target_diff(older: Index, newer: Index, *, within: tuple[str, ...] = CORE) -> TargetDiff:
