@@ -11,10 +11,10 @@ from ..config import OptionError
 from ..contract import tables
 from ..contract.errors import ContractError
 from . import page, record, text
-from .code import Code
-from .history import History
 from .opening import open_plugin
 from .plugin import PluginError
+from .reading.code import Code
+from .reading.history import History
 from .report import Report
 from .survey import judge
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .facts import Place
+from .reading.facts import Place
 
 
 class Severity(Enum):

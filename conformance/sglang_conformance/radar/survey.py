@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .code import Code
 from .finding import Finding, Severity
-from .history import History
 from .kinds import FINDERS, hooks
-from .observe import observe
 from .plugin import Plugin
+from .reading.code import Code
+from .reading.history import History
+from .reading.observe import observe
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..classes import lineage
-from ..facts import Place
 from ..finding import Finding, Severity
-from ..fits import Given, Parameters, misfit
-from ..host import arguments
-from ..observe import Seen
-from ..values import Bound, Class, Const, Func, Instance, Value, alternatives
+from ..reading.classes import lineage
+from ..reading.facts import Place
+from ..reading.fits import Given, Parameters, misfit
+from ..reading.host import arguments
+from ..reading.observe import Seen
+from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
 
 _ALLOCATOR = ("page_size", "dtype", "device", "kvcache", "need_sort")
 _LOCATIONS = "req_pool_indices req_to_token start_offset end_offset batch_size draft_token_num device"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ...contract.index import Symbol
-from ..classes import lineage
-from ..facts import Registration
 from ..finding import Finding, Severity
-from ..fits import Parameters, stands_in
-from ..host import arguments
-from ..observe import Seen
-from ..values import Bound, Class, Func, Value, alternatives
+from ..reading.classes import lineage
+from ..reading.facts import Registration
+from ..reading.fits import Parameters, stands_in
+from ..reading.host import arguments
+from ..reading.observe import Seen
+from ..reading.values import Bound, Class, Func, Value, alternatives
 from . import places
 
 _LOGGED = "SGLang logs that the hook could not be applied, and goes on without it"

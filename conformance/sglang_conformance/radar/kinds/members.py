@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator
 
 from ...contract.model import CallSite, Member, Shape
-from ..classes import Lineage, lookup
 from ..finding import Finding, Severity
-from ..fits import Given, Parameters, misfit
-from ..observe import Seen
-from ..values import Class, Const, Func, Seq, Table
+from ..reading.classes import Lineage, lookup
+from ..reading.fits import Given, Parameters, misfit
+from ..reading.observe import Seen
+from ..reading.values import Class, Const, Func, Seq, Table
 
 _READ = frozenset({"property", "attribute"})
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..facts import Misfit, Missing, Reach
 from ..finding import Finding, Severity
-from ..observe import Seen
+from ..reading.facts import Misfit, Missing, Reach
+from ..reading.observe import Seen
 from . import places
 
 
@@ -17,6 +17,16 @@ def find(seen: Seen) -> Iterator[Finding]:
             yield _missing(seen, missing)
     for wrong in seen.facts.misfits:
         yield _misfit(seen, wrong)
+    for outdated in seen.facts.outdated:
+        yield Finding(
+            "deprecated",
+            Severity.DEPRECATED,
+            outdated.path,
+            f"uses {outdated.path}, which SGLang warns of",
+            outdated.place,
+            f"SGLang {seen.release.name} says so at {outdated.site}",
+            f"use {outdated.replacement}" if outdated.replacement else "use what SGLang names in its warning",
+        )
     for text, place in seen.wrong_paths:
         yield Finding(
             "class path",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from ..classes import Lineage, lookup
 from ..finding import Finding, Severity
-from ..history import History
-from ..observe import Seen
-from ..values import Class, Func
+from ..reading.classes import Lineage, lookup
+from ..reading.history import History
+from ..reading.observe import Seen
+from ..reading.values import Class, Func
 from .superseded import SUCCESSORS
 
 _ALIKE = 0.8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...contract.index import inside
-from ..observe import Seen
+from ..reading.observe import Seen
 
 _CALLABLE = {"function": "function", "method": "function", "classmethod": "function", "staticmethod": "function"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ...contract.model import Member
-from ..classes import lookup
 from ..finding import Finding, Severity
-from ..host import BASES
-from ..observe import Seen
-from ..values import Class
+from ..reading.classes import lookup
+from ..reading.host import BASES
+from ..reading.observe import Seen
+from ..reading.values import Class
 from .superseded import SUCCESSORS
 
 # Defaults that answer, and may answer wrongly for a device of a vendor's.

@@ -1,19 +1,31 @@
-"""Environment variables of SGLang's that the plugin reads, and that SGLang has no more."""
+"""Environment variables of SGLang's that the plugin reads, and that SGLang has no more, or warns of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..finding import Finding, Severity
-from ..observe import Seen
+from ..reading.observe import Seen
 
 _REGISTRY = "sglang.srt.environ.Envs"
 
 
 def find(seen: Seen) -> Iterator[Finding]:
-    """Each variable that SGLang's registry had in an earlier release, and has not in this one."""
+    """Each variable that this release warns of, or that its registry had in an earlier one and has no more."""
     for variable in seen.facts.variables:
         path = f"{_REGISTRY}.{variable.name}"
+        warned = seen.release.deprecated("variable").get(variable.name)
+        if warned is not None:
+            yield Finding(
+                "variable",
+                Severity.DEPRECATED,
+                variable.name,
+                f"reads {variable.name}, which SGLang warns of",
+                variable.place,
+                f"SGLang {seen.release.name} says so at {warned.path}:{warned.line}",
+                f"read {warned.replacement}" if warned.replacement else "read what SGLang names in its warning",
+            )
+            continue
         if not variable.name.startswith("SGLANG_") or seen.release.index.symbols.get(path) is not None:
             continue
         last = seen.history.last_with(path, seen.release.name)

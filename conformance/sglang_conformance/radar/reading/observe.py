@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
 from .classes import Lineage, own
 from .code import Code
 from .facts import Facts, Place, Reach
 from .frames import Raised, TooMuch
 from .history import History
 from .host import Release
-from .plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
 from .values import Bound, Class, Const, Func, Value, alternatives
 from .walk import Walk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..contract.index import Resolved
+from ...contract.index import Resolved
 from .host import BASES, Release
 from .values import Class, Host, Value, alternatives
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .classes import Lineage, lineage
 from .code import Code
-from .facts import Facts, Misfit, Missing, Place, Reach, Registration, Use, Variable
+from .facts import Facts, Misfit, Missing, Outdated, Place, Reach, Registration, Use, Variable
 from .fits import Given
 from .history import History
 from .values import UNKNOWN, Class, Const, Host, Scope, Value, alternatives
@@ -141,6 +141,13 @@ class Frames:
             self.facts.missing.append(Missing(use, path, self.place(node), reach))
         self.caught(kind)
 
+    def outdated(self, path: str, node: ast.AST) -> None:
+        """Note a use of something that this release warns of."""
+        warned = self.release.deprecated("target").get(path)
+        if warned is not None:
+            site = f"{warned.path}:{warned.line}"
+            self.facts.outdated.append(Outdated(path, warned.replacement, site, self.place(node)))
+
     def misfit(self, path: str, given: Given, why: str, node: ast.AST) -> None:
         """Note a call that is a TypeError."""
         reach = self._around("TypeError")
@@ -169,6 +176,8 @@ class Frames:
             text = each.value if isinstance(each, Const) and isinstance(each.value, str) else None
             found = Registration(text, _hook_type(kind), hook, self.place(node), self.reach, node)
             self.facts.registrations.append(found)
+            if text is not None:
+                self.outdated(text, node)
 
 
 def _hook_type(value: Value) -> str | None:

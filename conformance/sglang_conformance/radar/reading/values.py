@@ -6,8 +6,8 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract.index import Symbol
-from ..contract.syntax import FunctionNode
+from ...contract.index import Symbol
+from ...contract.syntax import FunctionNode
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-from ..contract.index import Index, Resolved
-from ..contract.model import Contract
+from ...contract.index import Index
+from ...contract.model import Contract
 from .host import Release
 
 
@@ -41,10 +41,7 @@ class History:
         """Whether a release certainly has something at a dotted path."""
         key = (name, path)
         if key not in self._there:
-            release = self.release(name)
-            found = release.find(path)
-            listed = found is not None and found.symbol is None and isinstance(release.index.resolve(path), Resolved)
-            self._there[key] = found is not None and (found.symbol is not None or listed)
+            self._there[key] = self.release(name).has(path)
         return self._there[key]
 
     def elsewhere(self, path: str) -> bool:

@@ -109,7 +109,8 @@ def stands_in(new: Parameters, old: Parameters) -> tuple[str, str]:
 def _is_given(name: str, new: Parameters, old: Parameters) -> bool:
     place = new.positional.index(name)
     by_place = place < len(old.positional) or old.rest
-    return by_place or (name in new.by_name and (name in old.names or old.others))
+    # By name, only what no caller gives by place: else what stands before it would be missing.
+    return by_place or (name in new.by_name and (name in dict(old.keyword) or old.others))
 
 
 def _some_calls(new: Parameters, old: Parameters, most: int) -> str:

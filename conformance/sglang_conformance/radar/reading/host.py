@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..contract.index import Index, Resolved
-from ..contract.model import Contract
+from ...contract.index import Index, Resolved
+from ...contract.model import Contract, Deprecation
 from .values import Host
 
 MIXIN, INTERFACE = "sglang.srt.platforms.device_mixin", "sglang.srt.platforms.interface"
@@ -40,6 +40,24 @@ class Release:
             # Its methods are asked for by the path that it is known by.
             return Host(path if path.endswith(CURRENT) else found.path, found.symbol)
         return None if found is None else Host(path)
+
+    def has(self, path: str) -> bool:
+        """Whether a dotted path is certainly there."""
+        owner, _, name = path.rpartition(".")
+        if owner in self._closed and name in self._ever[owner]:
+            return name in self._closed[owner]
+        return isinstance(self.index.resolve(path), Resolved)
+
+    def deprecated(self, kind: str) -> Mapping[str, Deprecation]:
+        """What this release warns of, by name: members, variables, or targets of imports and hooks."""
+        return self._deprecated.get(kind, {})
+
+    @cached_property
+    def _deprecated(self) -> dict[str, dict[str, Deprecation]]:
+        found: dict[str, dict[str, Deprecation]] = {}
+        for deprecation in self.contract.deprecations:
+            found.setdefault(deprecation.kind, {})[deprecation.name] = deprecation
+        return found
 
     @cached_property
     def _closed(self) -> Mapping[str, frozenset[str]]:

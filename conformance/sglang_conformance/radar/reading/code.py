@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..contract import syntax
-from ..contract.errors import ContractError
-from .plugin import Plugin, SourceFile
+from ...contract import syntax
+from ...contract.errors import ContractError
+from ..plugin import Plugin, SourceFile
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,16 @@ class Misfit:
 
 
 @dataclass(frozen=True)
+class Outdated:
+    """A use of something of SGLang's that is there, and that SGLang itself says will go."""
+
+    path: str
+    replacement: str
+    site: str
+    place: Place
+
+
+@dataclass(frozen=True)
 class Variable:
     """An environment variable that the plugin reads."""
 
@@ -85,6 +95,7 @@ class Facts:
     missing: list[Missing] = field(default_factory=list)
     registrations: list[Registration] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
+    outdated: list[Outdated] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)
     platforms: list[Class] = field(default_factory=list)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .made import LAST, NEW, OLD, found, judged, platform, write
+
+
+def written(folder: Path, body: str, before: str = "", **files: str) -> Path:
+    return write(folder, {"vendor/platform.py": platform(body, before), **files})
+
+
+GONE = "sglang.srt.lost"
+
+
+def test_import_of_the_platforms_module_breaks(tmp_path: Path) -> None:
+    folder = written(tmp_path, "", "from sglang.srt.lost import old")
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("import", "breaks", GONE)]
+
+
+def test_import_of_a_name_that_moved_tells_the_new_place(tmp_path: Path) -> None:
+    folder = written(tmp_path, "", "from sglang.srt.core import moves")
+    (finding,) = (f for f in judged(folder, NEW).findings if f.kind == "import")
+    assert finding.subject == "sglang.srt.core.moves"
+    assert "sglang.srt.elsewhere.moves" in finding.mend
+    assert OLD not in finding.why
+    assert "up to 0.5.16" in finding.why
+
+
+@pytest.mark.parametrize(
+    "guarded",
+    [
+        "try:\n    from sglang.srt.core import moves\nexcept ImportError:\n    from sglang.srt.elsewhere import moves",
+        "try:\n    from sglang.srt.elsewhere import moves\nexcept ImportError:\n    from sglang.srt.core import moves",
+        "try:\n    import sglang.srt.lost\nexcept ModuleNotFoundError:\n    pass",
+        "try:\n    from sglang.srt.lost import old\nexcept Exception:\n    old = None",
+        "try:\n    from sglang.srt.lost import old\nexcept:\n    old = None",
+        "with contextlib.suppress(ImportError):\n    from sglang.srt.lost import old",
+        "if TYPE_CHECKING:\n    from sglang.srt.lost import old",
+        "if typing.TYPE_CHECKING:\n    from sglang.srt.lost import old",
+        "if importlib.util.find_spec('sglang.srt.lost') is not None:\n    from sglang.srt.lost import old",
+        "if sglang.__version__ == '0.5.11' or sglang.__version__ == '0.5.16':\n    from sglang.srt.lost import old",
+        "if metadata.version('sglang') in ('0.5.11', '0.5.16'):\n    from sglang.srt.lost import old",
+        "if Version(metadata.version('sglang')).release < (0, 5, 20):\n    from sglang.srt.lost import old",
+        "LATE = parse(sglang.__version__) >= parse('0.5.20')\nif not LATE:\n    from sglang.srt.lost import old",
+        "OLD = not hasattr(sglang.srt.core, 'turns2')\nif OLD and hasattr(core, 'Gone'):\n    import sglang.srt.lost",
+        "if 'stream' not in inspect.signature(core.Worker.run).parameters:\n    import sglang.srt.lost",
+    ],
+)
+def test_guarded_import_is_not_blamed(tmp_path: Path, guarded: str) -> None:
+    before = f"""
+import contextlib, importlib.util, inspect, typing
+from importlib import metadata
+from typing import TYPE_CHECKING
+import sglang
+from packaging.version import Version, parse
+from sglang.srt import core
+{guarded}
+"""
+    folder = written(tmp_path, "", before)
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == []
+
+
+def test_guard_for_a_missing_module_does_not_catch_a_missing_name(tmp_path: Path) -> None:
+    before = "try:\n    from sglang.srt.core import Gone\nexcept ModuleNotFoundError:\n    Gone = None"
+    assert found(written(tmp_path, "", before), NEW) == [("import", "breaks", "sglang.srt.core.Gone")]
+
+
+def test_handler_that_imports_what_is_gone_too_is_blamed(tmp_path: Path) -> None:
+    before = "try:\n    from sglang.srt.lost import old\nexcept ImportError:\n    from sglang.srt.core import Gone"
+    assert found(written(tmp_path, "", before), NEW) == [("import", "breaks", "sglang.srt.core.Gone")]
+
+
+def test_import_in_a_member_that_core_calls_breaks(tmp_path: Path) -> None:
+    folder = written(tmp_path, "def init_backend(self):\n    from sglang.srt.lost import old")
+    assert found(folder, NEW) == [("import", "breaks", GONE)]
+
+
+def test_import_in_a_helper_of_such_a_member_breaks(tmp_path: Path) -> None:
+    before = "def helper():\n    import sglang.srt.lost"
+    folder = written(tmp_path, "def init_backend(self):\n    self._first()\ndef _first(self):\n    helper()", before)
+    assert found(folder, NEW) == [("import", "breaks", GONE)]
+
+
+def test_import_behind_a_condition_may_break(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path, "def init_backend(self):\n    if self.wanted():\n        from sglang.srt.lost import old"
+    )
+    assert found(folder, NEW) == [("import", "may break", GONE)]
+
+
+def test_import_in_a_member_that_this_release_does_not_ask_for_is_not_run(tmp_path: Path) -> None:
+    folder = written(tmp_path, "def get_nsa_kv_pool_cls(self):\n    from sglang.srt.lost import old\n    return old")
+    assert [f for f in found(folder, NEW) if f[0] == "import"] == []
+
+
+def test_function_that_only_dead_code_calls_is_not_run(tmp_path: Path) -> None:
+    before = """
+import sglang
+def for_old():
+    from sglang.srt.lost import old
+if sglang.__version__ == "0.5.11":
+    for_old()
+"""
+    assert found(written(tmp_path, "", before), NEW) == []
+
+
+def test_module_that_only_dead_code_imports_is_not_run(tmp_path: Path) -> None:
+    before = "import sglang\nif not hasattr(SRTPlatform, 'get_kv_pool_cls'):\n    from vendor import for_old"
+    folder = written(tmp_path, "", before, **{"vendor/for_old.py": "from sglang.srt.lost import old"})
+    assert found(folder, NEW) == []
+    assert found(folder, LAST) == [("import", "breaks", GONE)]
+
+
+def test_module_that_nobody_imports_may_still_be_found(tmp_path: Path) -> None:
+    folder = written(tmp_path, "", **{"vendor/patches/quiet.py": "from sglang.srt.lost import old"})
+    assert found(folder, NEW) == [("import", "may break", GONE)]
+
+
+def test_import_of_the_hooks_module_takes_the_hooks_with_it(tmp_path: Path) -> None:
+    folder = written(tmp_path, "", **{"vendor/hooks.py": "from sglang.srt.lost import old\ndef register(): ..."})
+    assert found(folder, NEW) == [("import", "dies silently", GONE)]
+
+
+def test_error_that_a_caller_catches_is_silent(tmp_path: Path) -> None:
+    body = "def init_backend(self):\n    try:\n        patch()\n    except Exception:\n        pass"
+    folder = written(tmp_path, body, "def patch():\n    import sglang.srt.lost")
+    assert found(folder, NEW) == [("import", "dies silently", GONE)]
+
+
+def test_attribute_of_a_module_that_is_gone(tmp_path: Path) -> None:
+    body = "def init_backend(self):\n    return core.Gone"
+    folder = written(tmp_path, body, "from sglang.srt import core")
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.core.Gone")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return getattr(core, 'Gone', None)",
+        "return core.Gone if hasattr(core, 'Gone') else None",
+        "return hasattr(core, 'Gone') and core.Gone()",
+        "if hasattr(core, 'Gone'):\n        return core.Gone",
+        "try:\n        return core.Gone\n    except AttributeError:\n        return None",
+        "if not hasattr(core, 'Gone'):\n        return None\n    return core.Gone",
+        "return core.never_seen_anywhere",  # set by another plugin, for all that can be told
+        "return core.Worker.made_by_a_metaclass",
+    ],
+)
+def test_guarded_attribute_is_not_blamed(tmp_path: Path, body: str) -> None:
+    folder = written(tmp_path, f"def init_backend(self):\n    {body}", "from sglang.srt import core")
+    assert found(folder, NEW) == []
+
+
+def test_name_looked_up_by_a_helper_is_judged_as_it_is_called(tmp_path: Path) -> None:
+    before = "from sglang.srt import core\ndef of_core(name):\n    return getattr(core, name)"
+    folder = written(tmp_path / "a", "def init_backend(self):\n    return of_core('Gone')", before)
+    assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.core.Gone")]
+    folder = written(tmp_path / "b", "def init_backend(self):\n    return of_core('Worker')", before)
+    assert found(folder, NEW) == []
+
+
+def test_patch_of_what_is_gone_dies_silently(tmp_path: Path) -> None:
+    before = "from sglang.srt import core\ncore.goes = lambda x: x\nsetattr(core.Worker, 'stop', None)"
+    folder = written(tmp_path, "", before)
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [
+        ("patch", "dies silently", "sglang.srt.core.goes"),
+        ("patch", "dies silently", "sglang.srt.core.Worker.stop"),
+    ]
+
+
+def test_patch_of_what_is_there_or_new_is_fine(tmp_path: Path) -> None:
+    before = "from sglang.srt import core\ncore.stays = None\ncore.Worker.vendor_thing = 1"
+    assert found(written(tmp_path, "", before), NEW) == []
+
+
+def test_enum_member_that_an_older_release_lacks(tmp_path: Path) -> None:
+    folder = written(tmp_path, "_enum = PlatformEnum.SAIL")
+    assert found(folder, LAST) == [("attribute", "breaks", "sglang.srt.platforms.device_mixin.PlatformEnum.SAIL")]
+    assert found(folder, NEW) == []
+
+
+@pytest.mark.parametrize(
+    "value", ["getattr(PlatformEnum, 'SAIL', PlatformEnum.OOT)", "PlatformEnum['OOT']", "PlatformEnum.OOT.value"]
+)
+def test_enum_member_that_is_asked_for_with_care(tmp_path: Path, value: str) -> None:
+    assert found(written(tmp_path, f"_enum = {value}"), LAST) == []
+
+
+def test_capability_that_no_release_has(tmp_path: Path) -> None:
+    before = "from sglang.srt.platforms.interface import PlatformCapabilities"
+    subject = "sglang.srt.platforms.interface.PlatformCapabilities(supports_everything)"
+    folder = written(tmp_path / "a", "capabilities = PlatformCapabilities(supports_everything=True)", before)
+    assert found(folder, NEW) == [("call", "breaks", subject)]
+    folder = written(tmp_path / "b", "capabilities = PlatformCapabilities(supports_pynccl=True)", before)
+    assert found(folder, NEW) == []
+
+
+def test_capabilities_put_together_by_what_there_is(tmp_path: Path) -> None:
+    before = """
+from sglang.srt.platforms.interface import PlatformCapabilities
+wanted = {"graph_capture": True, "supports_everything": True}
+fields = {name: value for name, value in wanted.items() if name in PlatformCapabilities.__struct_fields__}
+"""
+    assert found(written(tmp_path, "capabilities = PlatformCapabilities(**fields)", before), NEW) == []
+
+
+def test_member_asked_of_super_or_self_that_is_gone(tmp_path: Path) -> None:
+    subject = "sglang.srt.platforms.interface.SRTPlatform.support_cuda_graph"
+    for i, asked in enumerate(("super().support_cuda_graph()", "self.support_cuda_graph()")):
+        folder = written(tmp_path / str(i), f"def init_backend(self):\n    return {asked}")
+        assert found(folder, LAST) == []
+        assert found(folder, NEW) == [("attribute", "breaks", subject)]
+
+
+def test_member_that_the_plugin_has_itself_may_be_asked_for(tmp_path: Path) -> None:
+    body = "def init_backend(self):\n    self.mine = 1\n    return self.mine, self._own(), self.supports_fp8\n"
+    body += "def _own(self): ...\n"
+    folder = written(tmp_path, body + "supports_fp8 = False")
+    assert [f for f in found(folder, NEW) if f[0] == "attribute"] == []
+
+
+def test_current_platform_is_asked_for_a_member_that_is_gone(tmp_path: Path) -> None:
+    before = "from sglang.srt.platforms import current_platform"
+    subject = "sglang.srt.platforms.interface.SRTPlatform.is_sail"
+    folder = written(tmp_path, "def init_backend(self):\n    return current_platform.is_sail()", before)
+    assert found(folder, LAST) == [("attribute", "breaks", subject)]
+    assert found(folder, NEW) == []
+
+
+def test_call_that_a_function_no_longer_takes(tmp_path: Path) -> None:
+    body = "def init_backend(self):\n    core.grows(1)\n    core.turns(1)\n    core.Worker({}, 0)"
+    folder = written(tmp_path, body, "from sglang.srt import core")
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [
+        ("call", "breaks", "sglang.srt.core.grows()"),
+        ("call", "breaks", "sglang.srt.core.Worker()"),
+    ]
+
+
+def test_call_with_what_is_not_told_is_not_blamed(tmp_path: Path) -> None:
+    body = "def init_backend(self, *args, **kwargs):\n    core.grows(*args)\n    core.grows(1, **kwargs)"
+    assert found(written(tmp_path, body, "from sglang.srt import core"), NEW) == []
+
+
+def test_class_path_that_is_wrong(tmp_path: Path) -> None:
+    activate = "def activate():\n    return 'vendor.platform.VendorPlatfrom'"
+    folder = write(tmp_path, {"vendor/__init__.py": activate})
+    assert ("class path", "breaks", "vendor.platform.VendorPlatfrom") in found(folder, NEW)
+
+
+@pytest.mark.parametrize(
+    "activate",
+    [
+        """
+        import os
+        NAME = "VendorPlatform"
+        def activate():
+            if os.path.exists("/dev/v"):
+                return f"{__name__}.platform.{NAME}"
+        """,
+        """
+        def activate():
+            from vendor.platform import VendorPlatform as P
+            return P.__module__ + "." + P.__qualname__
+        """,
+    ],
+)
+def test_class_is_found_in_other_ways(tmp_path: Path, activate: str) -> None:
+    bad = platform("def is_pin_memory_available(self):\n    return True")
+    folder = write(tmp_path, {"vendor/__init__.py": activate, "vendor/platform.py": bad})
+    assert found(folder, NEW) == [("signature", "breaks", "is_pin_memory_available")]
