@@ -1,0 +1,1 @@
+"""How hypothesis draws worlds, a module a subject; only the driving process imports these."""
