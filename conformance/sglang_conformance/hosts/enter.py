@@ -12,6 +12,7 @@ from typing import Any
 
 from ..contract.model import Contract
 from ..probes.world import World, show_distributions
+from . import groups, lacking
 
 _NEUTRAL = {"SGLANG_PLATFORM": None, "SGLANG_PLUGINS": None, "SGLANG_USE_CPU_ENGINE": "1"}
 MODULES = ("sglang.srt.platforms", "sglang.srt.plugins", "sglang.srt.plugins.hook_registry")
@@ -24,7 +25,7 @@ class HostImportError(ImportError):
 def enter(kind: str, table: Mapping[str, Any]) -> Contract:
     """Make the host importable in this process and import what every platform meets; return its contract.
 
-    Raises HostImportError, with the missing package named, where the installed SGLang does not import.
+    Raises HostImportError where it does not import; of the installed SGLang it names all packages that are missing.
     """
     if kind == "reference":
         import sglang_reference
@@ -33,10 +34,10 @@ def enter(kind: str, table: Mapping[str, Any]) -> Contract:
     try:
         for module in MODULES:
             importlib.import_module(module)
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        advice = f"; pip install {missing}" if missing and missing != "sglang" else ""
-        raise HostImportError(f"the {kind} SGLang does not import: {error}{advice}") from error
+    except Exception as error:
+        if kind == "reference":
+            raise HostImportError(f"the reference does not import: {type(error).__name__}: {error}") from error
+        raise HostImportError(lacking.told(error, (*MODULES, groups.STATE))) from error
     return Contract.from_json(table)
 
 

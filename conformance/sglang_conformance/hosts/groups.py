@@ -12,7 +12,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import bare
+from . import bare, lacking
+
+STATE = "sglang.srt.distributed.parallel_state"
 
 # Our names of the sizes (the oracle's too): SGLang's parameters up to 0.5.20, its context's fields from 0.5.21.
 SIZES: Mapping[str, tuple[str, str]] = {
@@ -52,6 +54,10 @@ NUMBERS: Mapping[str, tuple[str, str]] = {
 """The functions that give a rank's place in its group of each kind, and the group's size."""
 
 
+class NotCovered(ImportError):
+    """The host makes no groups in this environment: by this name the kit reports it as blocked."""
+
+
 def load() -> None:
     """Import what the host's groups need, as far as it is here, so that no rank has to."""
     state()
@@ -59,8 +65,16 @@ def load() -> None:
 
 
 def state() -> Any:
-    """The host's module; its functions are looked up there at each call, as a hook may have replaced them."""
-    return importlib.import_module("sglang.srt.distributed.parallel_state")
+    """The host's module; its functions are looked up there at each call, as a hook may have replaced them.
+
+    Raises NotCovered where it does not import for want of a package.
+    """
+    try:
+        return importlib.import_module(STATE)
+    except ModuleNotFoundError as error:
+        if not lacking.packages(error, ()):
+            raise
+        raise NotCovered(lacking.told(error, (STATE,))) from error
 
 
 def join(*, rank: int, size: int, local_rank: int, method: str, backend: str, timeout: int | None) -> None:
