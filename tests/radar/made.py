@@ -94,6 +94,34 @@ _CORE: Mapping[str, tuple[str, str]] = {
     ),
     "sglang.srt.elsewhere": ("", "def moves(x): ...\nclass Fresh: ..."),
     "sglang.srt.lost": ("def old(): ...", ""),
+    "sglang.srt.environ": (
+        """
+        class Envs:
+            SGLANG_OLD = 1
+            SGLANG_KEPT = 1
+        envs = Envs()
+        """,
+        """
+        class Envs:
+            SGLANG_KEPT = 1
+        envs = Envs()
+        """,
+    ),
+    "sglang.srt.mem_cache.memory_pool": (
+        """
+        class MHATokenToKVPool:
+            def __init__(self, size, page_size, dtype, head_num): ...
+        class MLATokenToKVPool:
+            def __init__(self, size, page_size, dtype, kv_lora_rank): ...
+        """,
+        """
+        class MHATokenToKVPool:
+            def __init__(self, size, page_size, dtype, head_num, layout, more=None): ...
+        class MLATokenToKVPool:
+            def __init__(self, size, page_size, dtype, kv_lora_rank): ...
+        class DSATokenToKVPool(MLATokenToKVPool): ...
+        """,
+    ),
 }
 
 
@@ -117,7 +145,7 @@ def index(release: str) -> Index:
     texts["sglang.srt.plugins.hook_registry"] = _REGISTRY
     texts["sglang"] = "from sglang.version import __version__"
     texts["sglang.version"] = "__version__ = ''"
-    packages = {"sglang", "sglang.srt", "sglang.srt.platforms", "sglang.srt.plugins"}
+    packages = {"sglang", "sglang.srt", "sglang.srt.mem_cache", "sglang.srt.platforms", "sglang.srt.plugins"}
     for package in packages:
         texts.setdefault(package, "")
     names = {name: read(text.encode(), name, package=name in packages) for name, text in texts.items()}

@@ -41,25 +41,30 @@ _MADE: dict[str, tuple[Made, ...]] = {
 }
 _FUNCTIONS = frozenset({"get_speculative_cache_locs_fn"})
 _POOLS = "sglang.srt.mem_cache.memory_pool."
-# The class that a platform's pool stands for, by the member that hands it out (srt/mem_cache, 0.5.11 to 0.5.23).
-_POOL_OF = {
-    "get_mha_kv_pool_cls": "MHATokenToKVPool",
-    "get_mla_kv_pool_cls": "MLATokenToKVPool",
-    "get_nsa_kv_pool_cls": "NSATokenToKVPool",
-    "get_dsa_kv_pool_cls": "DSATokenToKVPool",
+_COMMON = ("page_size", "dtype", "layer_num", "device", "enable_memory_saver", "start_layer", "end_layer")
+_LATENT = (*_COMMON, "kv_lora_rank", "qk_rope_head_dim", "index_head_dim")
+# How SGLang makes a pool up to 0.5.21 (0.5.11, srt/model_executor/model_runner_kv_cache_mixin.py:291 to 324; 0.5.21,
+# srt/mem_cache/kv_cache_configurator.py:1421 to 1461). From 0.5.22 on it gives what its own pool of that kind takes.
+_POOLS_MADE = {
+    "get_mha_kv_pool_cls": Given(1, (*_COMMON, "head_num", "head_dim")),
+    "get_mla_kv_pool_cls": Given(1, _LATENT),
+    "get_nsa_kv_pool_cls": Given(1, (*_LATENT, "kv_cache_dim")),
+    "get_dsa_kv_pool_cls": Given(1, (*_LATENT, "kv_cache_dim")),
 }
+# SGLang's own pools, by kind (0.5.22, srt/mem_cache/kv_cache_configurator.py).
+_POOL_OF = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}
 
 
 def find(seen: Seen) -> Iterator[Finding]:
     """Each class or function of the plugin that a member gives, and that SGLang cannot use as it does."""
-    for member, value in seen.returned.items():
-        for each in alternatives(value):
-            if member in _MADE:
-                yield from _kind(seen, member, each)
+    for (member, kind), value in seen.returned.items():
+        pool = kind in _POOL_OF or member in _POOLS_MADE
+        for each in alternatives(value) if pool or member in _MADE else ():
+            yield from _kind(seen, member, each)
+            if kind in _POOL_OF:
+                yield from _pool(seen, member, kind, each)
+            else:
                 yield from _made(seen, member, each)
-            elif member in _POOL_OF:
-                yield from _kind(seen, member, each)
-                yield from _pool(seen, member, each)
 
 
 def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
@@ -89,7 +94,7 @@ def _made(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
     if taken is None:
         return
     parameters, line = taken
-    for made in _MADE[member]:
+    for made in _MADE.get(member) or (Made(_POOLS_MADE[member]),):
         why = misfit(made.given, parameters)
         if not why or not _holds(seen, made.since):
             continue
@@ -137,23 +142,34 @@ def _init(seen: Seen, of: Class) -> Func | None:
     return None
 
 
-def _pool(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
-    """A pool is made with what SGLang's own is made with, all by name."""
-    path = _POOLS + _POOL_OF[member]
-    own = seen.release.find(path)
+def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]:
+    """A pool derives from SGLang's own of its kind, and is made with what that is made with."""
+    own = seen.release.find(_POOLS + _POOL_OF[kind])
     if not isinstance(value, Class) or own is None or own.symbol is None:
         return
+    steps = lineage(value, seen.release)
+    if not steps.open and not steps.derives(own.path):
+        yield Finding(
+            "factory",
+            Severity.BREAKS,
+            f"{member}({kind})",
+            f"the pool {value.name} of {member} is none of SGLang's kind {kind!r}",
+            seen.place(value),
+            f"SGLang raises TypeError for a class that does not derive from {own.path}",
+            f"derive it from {_POOL_OF[kind]}, or give None for this kind",
+        )
     init, old = _init(seen, value), arguments(own.symbol.signature)
     if init is None or old is None:
         return
     taken, wanted = Parameters.of(init.node.args, bound=1), Parameters.of(old, bound=1)
-    required = [*wanted.positional[: wanted.required], *(name for name, needed in wanted.keyword if needed)]
+    # The first, the size, is given by place in some of the calls.
+    required = [*wanted.positional[1 : wanted.required], *(name for name, needed in wanted.keyword if needed)]
     lacking = [name for name in required if not taken.takes(name)]
     if lacking:
         yield Finding(
             "factory",
             Severity.BREAKS,
-            member,
+            f"{member}({kind})",
             f"the pool {value.name} of {member} is not made as SGLang's own is",
             seen.place(init),
             f"SGLang makes it as {own.path}, which requires {', '.join(lacking)}: it does not take that",

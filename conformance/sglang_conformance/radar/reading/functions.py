@@ -200,8 +200,8 @@ class Functions(Calls):
         owner = self.owners.get(self.running[-1]) if self.running else None
         return Super(self.of, owner) if owner is not None and self.of is not None else UNKNOWN
 
-    def alone(self, function: Func, of: Class | None, reach: Reach) -> Value:
-        """Walk a function as somebody unknown calls it: of its arguments, only ``self`` is known."""
+    def alone(self, function: Func, of: Class | None, reach: Reach, names: dict[str, Value] | None = None) -> Value:
+        """Walk a function as somebody unknown calls it: only ``self`` and what ``names`` gives are known."""
         before, self.reach = self.reach, reach
         first: list[Value] = []
         if of is not None and "staticmethod" not in function.marks:
@@ -209,7 +209,7 @@ class Functions(Calls):
         arguments = function.node.args
         count = len(arguments.posonlyargs) + len(arguments.args)
         try:
-            return self.call(function, [*first, *[UNKNOWN] * (count - len(first))][:count], {}, of)
+            return self.call(function, [*first, *[UNKNOWN] * (count - len(first))][:count], names or {}, of)
         except Raised:
             return UNKNOWN
         finally:

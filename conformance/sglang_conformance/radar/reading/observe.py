@@ -16,10 +16,14 @@ from .host import Release
 from .values import Bound, Class, Const, Func, Value, alternatives
 from .walk import Walk
 
+POOL = "get_kv_pool_cls"
+
 
 @dataclass(frozen=True)
 class Seen:
-    """What a plugin is in one release. ``returned`` is what members that core calls give, by the member's name.
+    """What a plugin is in one release.
+
+    ``returned`` is what members that core calls give, by the member's name and the kind that it is asked for, if any.
 
     ``not_judged``: a line for each part that reading could not tell. ``wrong_paths``: classes that ``activate`` names
     and that are not there.
@@ -31,7 +35,7 @@ class Seen:
     release: Release
     facts: Facts
     lineages: tuple[Lineage, ...]
-    returned: Mapping[str, Value]
+    returned: Mapping[tuple[str, str], Value]
     wrong_paths: tuple[tuple[str, Place], ...]
     not_judged: tuple[str, ...]
 
@@ -51,7 +55,7 @@ class _Observer:
         self.walk = Walk(code, history, release)
         self.wrong: list[tuple[str, Place]] = []
         self.not_judged: dict[str, None] = {}
-        self.returned: dict[str, Value] = {}
+        self.returned: dict[tuple[str, str], Value] = {}
         self.done: set[int] = set()
 
     def run(self, classes: tuple[str, ...]) -> Seen:
@@ -139,12 +143,20 @@ class _Observer:
 
     def _members(self) -> None:
         """What core calls of the platform, as it calls it."""
+        contract = self.walk.release.contract
+        asked = [
+            (m.name, kind) for m in contract.called() for kind in (contract.kv_pool_kinds if m.name == POOL else ("",))
+        ]
         for of in self.walk.facts.platforms:
-            for member in self.walk.release.contract.called():
-                found = own(self.walk.lineage(of), member.name)
+            lineage = self.walk.lineage(of)
+            # The default of the one asks the others (0.5.22, srt/platforms/interface.py).
+            legacy = contract.legacy_kv_pool_hooks if own(lineage, POOL) is None else {}
+            for name, kind in (*asked, *((hook, kind) for kind, hook in legacy.items())):
+                found = own(lineage, name)
                 if found is not None and isinstance(found.value, Func):
                     self.done.add(id(found.value.node))
-                    self.returned[member.name] = self.walk.alone(found.value, of, Reach("platform"))
+                    names: dict[str, Value] = {"kind": Const(kind)} if name == POOL else {}
+                    self.returned[name, kind] = self.walk.alone(found.value, of, Reach("platform"), names)
 
     # ---- the hooks
 

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .made import LAST, NEW, OLD, found, judged, platform, write
+
+POOLS = "from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, MLATokenToKVPool\n"
+
+
+def giving(folder: Path, member: str, value: str, before: str = "") -> Path:
+    body = f"def {member}(self, *args, **kwargs):\n    return {value}"
+    return write(folder, {"vendor/platform.py": platform(body, before)})
+
+
+def made_by(folder: Path, member: str, init: str, bases: str = "") -> Path:
+    return giving(folder, member, "Made", f"{POOLS}class Made({bases}):\n    def __init__{init}: ...")
+
+
+FIT = [
+    ("get_graph_runner_cls", "(self, runner)"),
+    ("get_graph_runner_cls", "(self, runner, *, attn_backend=None, speculative_num_steps=None, **more)"),
+    ("get_full_graph_backend_cls", "(self, runner, *, enable_memory_saver)"),
+    ("get_piecewise_backend_cls", "(self, a, b, c, d, e, f, g, h, i)"),
+    ("get_piecewise_backend_cls", "(self, *args)"),
+    ("get_paged_allocator_cls", "(self, size, page_size, dtype, device, kvcache, need_sort)"),
+    ("get_paged_allocator_cls", "(self, size, **kwargs)"),
+    ("get_speculative_worker_cls", "(self, *, server_args, gpu_id, nccl_port, target_worker, more=1)"),
+    ("get_mha_kv_pool_cls", "(self, size, page_size, dtype, head_num, **kwargs)"),
+]
+
+
+@pytest.mark.parametrize(("member", "init"), FIT)
+def test_class_that_is_made_as_sglang_makes_it(tmp_path: Path, member: str, init: str) -> None:
+    assert [f for f in found(made_by(tmp_path, member, init), LAST) if f[0] == "factory"] == []
+
+
+MISFIT = [
+    ("get_graph_runner_cls", "(self)"),
+    ("get_graph_runner_cls", "(self, runner, backend)"),
+    ("get_full_graph_backend_cls", "(self, runner)"),
+    ("get_piecewise_backend_cls", "(self, a, b, c, d, e, f, g, h)"),
+    ("get_paged_allocator_cls", "(self, size, page_size, dtype, device, kvcache)"),
+    ("get_mha_kv_pool_cls", "(self, size, page_size, dtype)"),
+    ("get_mla_kv_pool_cls", "(self, size, page_size, dtype, head_num, **kwargs)"),
+]
+
+
+@pytest.mark.parametrize(("member", "init"), MISFIT)
+def test_class_that_is_not_made_as_sglang_makes_it(tmp_path: Path, member: str, init: str) -> None:
+    ((kind, severity, subject),) = found(made_by(tmp_path, member, init), LAST)
+    assert (kind, severity, subject.partition("(")[0]) == ("factory", "breaks", member)
+
+
+def test_runner_that_speculation_makes_otherwise_may_break(tmp_path: Path) -> None:
+    folder = made_by(tmp_path, "get_graph_runner_cls", "(self, runner)")
+    assert [f[:2] for f in found(folder, NEW)] == [("factory", "may break")]
+
+
+@pytest.mark.parametrize("value", ["'vendor.Runner'", "Runner()"])
+def test_what_is_no_class(tmp_path: Path, value: str) -> None:
+    folder = giving(tmp_path, "get_graph_runner_cls", value, "class Runner: ...")
+    assert found(folder, NEW) == [("factory", "breaks", "get_graph_runner_cls")]
+
+
+@pytest.mark.parametrize(
+    ("value", "before"),
+    [
+        ("None", ""),
+        ("vendor_lib.Runner", "import vendor_lib"),
+        ("Runner", "import vendor_lib\nclass Runner(vendor_lib.R): ..."),
+        ("Runner", "class Meta(type): ...\nclass Runner(metaclass=Meta):\n    def __init__(self): ..."),
+        ("Runner", "class Runner:\n    def __new__(cls, *a): ...\n    def __init__(self): ..."),
+        ("Runner", "import functools\nRunner = functools.partial(print, 1)"),
+    ],
+)
+def test_what_cannot_be_told_is_not_blamed(tmp_path: Path, value: str, before: str) -> None:
+    assert found(giving(tmp_path, "get_graph_runner_cls", value, before), NEW) == []
+
+
+def test_pool_of_another_kind(tmp_path: Path) -> None:
+    before = f"{POOLS}class Pool(MHATokenToKVPool): ...\n"
+    folder = giving(tmp_path, "get_kv_pool_cls", "Pool if kwargs['kind'] == 'mha' else None", before)
+    assert found(folder, NEW) == [("factory", "breaks", f"get_kv_pool_cls({kind})") for kind in ("dsa", "mla")]
+
+
+def test_pool_for_its_kind_only(tmp_path: Path) -> None:
+    body = "def get_kv_pool_cls(self, *, kind):\n    return {'mha': Pool}.get(kind)"
+    text = platform(body, f"{POOLS}class Pool(MHATokenToKVPool): ...\n")
+    assert found(write(tmp_path, {"vendor/platform.py": text}), NEW) == []
+
+
+def test_legacy_pool_is_asked_through_the_default(tmp_path: Path) -> None:
+    folder = giving(tmp_path, "get_mla_kv_pool_cls", "Pool", f"{POOLS}class Pool(MHATokenToKVPool): ...\n")
+    assert found(folder, LAST) == []
+    assert found(folder, NEW) == [
+        ("factory", "breaks", "get_mla_kv_pool_cls(mla)"),
+        ("superseded", "deprecated", "get_mla_kv_pool_cls"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("init", "fits"),
+    [
+        ("(self, *args, **kwargs)", True),
+        ("(self, many, page_size, dtype, head_num, layout)", True),
+        ("(self, size, page_size, dtype, head_num)", False),
+    ],
+)
+def test_pool_is_made_as_sglangs_own(tmp_path: Path, init: str, fits: bool) -> None:
+    body = "def get_kv_pool_cls(self, *, kind):\n    if kind == 'mha':\n        return Pool\n    return None"
+    before = f"{POOLS}class Pool(MHATokenToKVPool):\n    def __init__{init}: ..."
+    folder = write(tmp_path, {"vendor/platform.py": platform(body, before)})
+    assert found(folder, NEW) == ([] if fits else [("factory", "breaks", "get_kv_pool_cls(mha)")])
+
+
+def test_variable_that_sglang_has_no_more(tmp_path: Path) -> None:
+    before = "import os\nA = os.environ.get('SGLANG_OLD'), os.getenv('SGLANG_KEPT'), os.environ['SGLANG_OF_VENDOR']"
+    folder = write(tmp_path, {"vendor/platform.py": platform("", before)})
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("variable", "deprecated", "SGLANG_OLD")]
+
+
+def test_variable_read_off_the_registry_breaks(tmp_path: Path) -> None:
+    before = "from sglang.srt.environ import envs"
+    folder = write(
+        tmp_path, {"vendor/platform.py": platform("def init_backend(self):\n    envs.SGLANG_OLD.get()", before)}
+    )
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.environ.Envs.SGLANG_OLD")]
+
+
+def test_variable_that_sglang_warns_of(tmp_path: Path) -> None:
+    before = "import os\nA = os.environ.get('SGLANG_USE_TRITON_ROUTER_SUM')"
+    folder = write(tmp_path, {"vendor/platform.py": platform("", before)})
+    assert found(folder, NEW) == [("variable", "deprecated", "SGLANG_USE_TRITON_ROUTER_SUM")]
+
+
+def reachable(folder: Path, release: str) -> set[str]:
+    return {f.subject for f in judged(folder, release).findings if f.kind == "reachable"}
+
+
+def test_members_that_core_asks_for_become_reachable(tmp_path: Path) -> None:
+    folder = write(tmp_path, {})
+    assert "get_device" not in reachable(folder, OLD)
+    assert {"get_device", "get_device_uuid", "get_group_coordinator_device"} <= reachable(folder, NEW)
+    assert "synchronize" not in reachable(folder, NEW)  # its default does nothing, which is an answer
+
+
+def test_member_that_the_plugin_has_is_not_reachable(tmp_path: Path) -> None:
+    text = platform("", mixin="def get_device(self, device_id=0):\n    return 'v'")
+    assert "get_device" not in reachable(write(tmp_path, {"vendor/platform.py": text}), NEW)
+
+
+def test_default_of_a_platform_of_sglangs_own_is_no_default(tmp_path: Path) -> None:
+    text = platform("", "import torch_vendor", "torch_vendor.Platform, VendorMixin, SRTPlatform")
+    assert reachable(write(tmp_path, {"vendor/platform.py": text}), NEW) == set()
