@@ -17,6 +17,7 @@ from .certificate.verify import verify
 from .contract import command as contracts
 from .contract import tables
 from .contract.errors import ContractError
+from .radar import command as radar
 from .releases import command as releases
 from .requirements import loader
 from .requirements.loader import CatalogueError
@@ -28,7 +29,7 @@ _WIDTH = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where what was asked for is not right, 2 for a wrong command."""
     options = _parser().parse_args(arguments)
-    if options.command in (bench.run, releases.run):
+    if options.command in (bench.run, radar.run, releases.run):
         status: int = options.command(options)  # they print as they go
         return status
     try:
@@ -72,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("bench", help="measure a platform's all-reduce, by engine, beside its own backend")
     bench.declare(speed)
     speed.set_defaults(command=bench.run)
+
+    ahead = commands.add_parser("radar", help="say what another SGLang release breaks of a plugin, by reading it")
+    radar.declare(ahead)
+    ahead.set_defaults(command=radar.run)
 
     many = commands.add_parser("releases", help="certify a platform for one SGLang release after another")
     releases.declare(many)
