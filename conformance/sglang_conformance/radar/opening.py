@@ -101,14 +101,16 @@ def _metadata(text: str, where: str) -> declared.Declared:
 
 
 def _home(path: Path, package: str) -> Path | None:
-    """The folder, at most three levels down, that holds the package; the nearest, as ``src`` or ``python``."""
-    level = [path]
-    for _ in range(_DEEPEST):
-        for folder in level:
-            if (folder / package).is_dir() or (folder / f"{package}.py").is_file():
-                return folder
-        level = [f for folder in level for f in sorted(folder.iterdir()) if _may_hold(f)]
-    return None
+    """The nearest folder, at most three levels down, that holds the package, as ``src``; one with ``__init__`` first."""
+    levels = [[path]]
+    for _ in range(_DEEPEST - 1):
+        levels.append([f for folder in levels[-1] for f in sorted(folder.iterdir()) if _may_hold(f)])
+    folders = [folder for level in levels for folder in level]
+    for holds in (f"{package}/__init__.py", f"{package}.py"):
+        found = next((folder for folder in folders if (folder / holds).is_file()), None)
+        if found is not None:
+            return found
+    return next((folder for folder in folders if (folder / package).is_dir()), None)
 
 
 def _may_hold(folder: Path) -> bool:
