@@ -101,7 +101,7 @@ def _metadata(text: str, where: str) -> declared.Declared:
 
 
 def _home(path: Path, package: str) -> Path | None:
-    """The nearest folder, at most three levels down, that holds the package, as ``src``; one with ``__init__`` first."""
+    """The nearest folder, a few levels down, that holds the package, as ``src``; one with ``__init__`` first."""
     levels = [[path]]
     for _ in range(_DEEPEST - 1):
         levels.append([f for folder in levels[-1] for f in sorted(folder.iterdir()) if _may_hold(f)])
