@@ -32,8 +32,8 @@ _CATCH_IT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 def told(error: BaseException, modules: Sequence[str]) -> str:
     """Why SGLang does not import here, on one line, and how to mend it; ``modules``: those that are to be imported.
 
-    It imports them once more, with something in place of each package that is not here, so as to meet all of them.
-    The process is not to be used as the host's afterwards.
+    It imports them once more, with something in place of each package that is not here, so as to meet all of them, and
+    forgets them again.
     """
     release = _version("sglang")
     what = f"SGLang{f' {release}' if release else ''} does not import here"
@@ -67,6 +67,7 @@ def packages(error: BaseException, modules: Sequence[str]) -> list[str]:
     if "sglang" not in sys.modules:  # its import failed, and left some of its parts
         for name in [name for name in sys.modules if name.startswith("sglang.")]:
             del sys.modules[name]
+    before = set(sys.modules)
     sys.meta_path.append(standing)
     try:
         for module in modules:
@@ -74,6 +75,9 @@ def packages(error: BaseException, modules: Sequence[str]) -> list[str]:
                 importlib.import_module(module)
     finally:
         sys.meta_path.remove(standing)
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in ("sglang", *standing.missing):
+                del sys.modules[name]
     return standing.missing
 
 
