@@ -67,7 +67,7 @@ def _missing(seen: Seen, missing: Missing) -> Finding:
         f"{verb} {missing.path}, which is not there",
         missing.place,
         f"{places.history(seen, missing.path)}; {why}",
-        places.instead(seen, missing.path) or _without(missing.path),
+        places.instead(seen, missing.path, missing.names) or _without(missing.path),
     )
 
 

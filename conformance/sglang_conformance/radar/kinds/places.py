@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...contract.index import inside
 from ..reading.observe import Seen
 
@@ -17,14 +19,21 @@ def history(seen: Seen, path: str) -> str:
     return f"SGLang has it from {first} on" if first else "no bundled release of SGLang has it"
 
 
-def instead(seen: Seen, path: str) -> str:
-    """The likely new place of what is gone, as a sentence; empty where none can be told."""
-    moved = likely(seen, path)
-    return f"it is likely {moved} now" if moved else ""
+def instead(seen: Seen, path: str, names: Sequence[str] = ()) -> str:
+    """The likely new place of what is gone, or of some names in it, as a sentence; empty where none can be told."""
+    moved = {name: likely(seen, f"{path}.{name}") for name in names}
+    told = [f"{name} is likely {there} now" for name, there in moved.items() if there]
+    if told:
+        return "; ".join(told)
+    there = likely(seen, path)
+    return f"it is likely {there} now" if there else ""
 
 
 def likely(seen: Seen, path: str) -> str:
-    """The one place in this release that has the same last name, and was not there while the old one was."""
+    """The one place in this release that has the same last name, and was not there while the old one was.
+
+    Of several, the one whose module or class has the same name as well.
+    """
     before = seen.history.last_with(path, seen.release.name)
     if not before or not inside(path):
         return ""
@@ -41,6 +50,8 @@ def likely(seen: Seen, path: str) -> str:
         same_class = not of_class or there.rpartition(".")[0].rpartition(".")[2] == of_class
         if _kind(symbol.kind) == kind and same_class and old.find(there) is None:
             found.append(there)
+    if len(found) > 1:
+        found = [there for there in found if there.split(".")[-2] == path.split(".")[-2]]
     return found[0] if len(found) == 1 else ""
 
 

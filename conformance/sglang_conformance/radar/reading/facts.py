@@ -39,12 +39,16 @@ class Reach:
 
 @dataclass(frozen=True)
 class Missing:
-    """A use of something of SGLang's that is not there. ``path`` is its dotted path."""
+    """A use of something of SGLang's that is not there.
+
+    ``path`` is its dotted path; ``names`` what is imported from it, where it is a module.
+    """
 
     use: Use
     path: str
     place: Place
     reach: Reach
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

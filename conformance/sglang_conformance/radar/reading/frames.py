@@ -138,7 +138,9 @@ class Frames:
         """Note a use of something that is not there; ends the block that guards it."""
         reach = self._around(kind)
         if reach is not None:
-            self.facts.missing.append(Missing(use, path, self.place(node), reach))
+            names = tuple(alias.name for alias in node.names) if isinstance(node, ast.ImportFrom) else ()
+            from_module = names if kind == "ModuleNotFoundError" else ()
+            self.facts.missing.append(Missing(use, path, self.place(node), reach, from_module))
         self.caught(kind)
 
     def outdated(self, path: str, node: ast.AST) -> None:
