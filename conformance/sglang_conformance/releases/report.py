@@ -41,6 +41,9 @@ def table(results: Sequence[Result]) -> Iterator[str]:
             yield "-" * (sum(widths) + 2 * (len(widths) - 1))
     for result in results:
         yield from _remarks(result)
+    absent = [result.place.release for result in results if result.ended == "absent"]
+    if absent:
+        yield from _wrapped(f"not there: {', '.join(absent)}")
     yield ""
     yield closing(results)
 
@@ -93,12 +96,14 @@ def _remarks(result: Result) -> Iterator[str]:
         told.append(f"failed {', '.join(result.failed)}")
     if result.host_defects:
         told.append(f"SGLang's own defects {', '.join(result.host_defects)}")
-    if result.said:
+    if result.said and result.ended != "absent":
         told.append(result.said)
     if told:
-        yield from textwrap.wrap(
-            f"{result.place.release}: {'; '.join(told)}", WIDTH, initial_indent="  ", subsequent_indent="    "
-        )
+        yield from _wrapped(f"{result.place.release}: {'; '.join(told)}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
