@@ -19,19 +19,23 @@ _DISAGREEMENT = Disagreement.__name__
 _REFUSED = "every rank is refused what the check calls, with an error"
 
 
-def found(outcome: str, message: str) -> Result:
+def found(outcome: str, message: str, finding: Mapping[str, Any] | None = None) -> Result:
     """The result of a body that ended with an outcome."""
-    return Result({"outcome": outcome, "message": message})
+    return Result({"outcome": outcome, "message": message, "finding": finding})
 
 
 def agreed(report: GroupReport) -> Result:
     """What all ranks found, none of which failed; they must have found the same, and have been refused the same."""
-    first = report.values[0]
-    if any(value != first for value in report.values):
+    findings = [value.get("finding") for value in report.values]  # one may show a defect of the host in other numbers
+    values = [{name: value[name] for name in value if name != "finding"} for value in report.values]
+    first = values[0]
+    if any(value != first for value in values):
         seen = ", ".join(f"rank {rank.rank}: {_told(rank.value)}" for rank in report.ranks)
         return _violation(Finding("the same on every rank", seen))
     refused = first["outcome"] == "pass" and first["served"] and not any(first["served"])
-    return found("unsupported", _REFUSED) if refused else found(first["outcome"], first["message"])
+    if refused:
+        return found("unsupported", _REFUSED)
+    return found(first["outcome"], first["message"], next(filter(None, findings), None))
 
 
 def cause(report: GroupReport) -> RankReport:

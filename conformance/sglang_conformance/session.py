@@ -170,7 +170,9 @@ def observe(check: Check, result: Result) -> Observation:
     """What a probe's result says of a check."""
     failure = result.failure
     if failure is None:
-        return _observation(check, result.value["outcome"], result.value["message"])
+        found = result.value
+        shown = Finding(**found["finding"]) if found.get("finding") else None
+        return replace(_observation(check, found["outcome"], found["message"]), finding=shown)
     if failure.finding and "Violation" in failure.bases:  # not what a vendor's own error holds under that name
         falsifying = "\n".join(note for note in failure.notes if note)
         finding = Finding(**failure.finding)

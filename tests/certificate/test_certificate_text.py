@@ -77,6 +77,18 @@ def test_what_is_not_a_fail_says_what_it_ended_as() -> None:
     assert "seen" not in text
 
 
+def test_defects_of_sglang_are_named_with_what_they_are() -> None:
+    seen = [saw("pass", "ACT-001"), saw("host-defect", "DEV-004", message="SGLang waits for nobody", finding=FINDING)]
+    shown = summary(judge(RULES, seen, profiles=("core", "graphs")), RULES, record="r", width=80, height=40)
+    lines = [line.text for line in shown]
+    at = lines.index("Defects of SGLang itself")
+    assert lines[at + 1].split() == ["DEV-004", "SGLang", "waits", "for", "nobody"]
+    assert "of SGLang   1: DEV-004" in lines
+    outcome = judge(RULES[:-1], seen).outcome("DEV-004")
+    assert "  host-defect SGLang waits for nobody\n" in failure_text(RULES[4], outcome)
+    assert "  seen        free = 3 GiB" in failure_text(RULES[4], outcome)
+
+
 def test_short_of_room_the_values_and_the_command_stay() -> None:
     outcome = judge([RULE], [saw("fail", "MEM-001", finding=FINDING)]).outcome("MEM-001")
     assert [line.text for line in failure_lines(RULE, outcome, 60, room=4)] == [

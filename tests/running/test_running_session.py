@@ -38,6 +38,12 @@ def test_value_of_a_probe_is_its_outcome(outcome: str) -> None:
     assert seen == Observation(CHECK.id, ("MEM-001",), outcome, "m")  # type: ignore[arg-type]
 
 
+def test_defect_of_the_host_is_kept_with_what_shows_it() -> None:
+    shown = {"expected": "an int", "seen": "None", "call": "c", "where": "", "cause": "", "detail": ""}
+    seen = observe(CHECK, Result({"outcome": "host-defect", "message": "SGLang's own", "finding": shown}))
+    assert (seen.outcome, seen.message, seen.finding) == ("host-defect", "SGLang's own", Finding(**shown))
+
+
 def test_violation_is_a_failure_with_its_finding() -> None:
     finding = {"expected": "an int", "seen": "None", "call": "c", "where": "w", "cause": "", "detail": "its own"}
     failure = raised(type="Violation", bases=("Violation", "AssertionError"), finding=finding, notes=("Draw 1: 3",))

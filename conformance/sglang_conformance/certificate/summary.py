@@ -27,16 +27,18 @@ def summary(
     """The summary as at most ``height`` lines of at most ``width`` columns; below 40 by 18 it takes 40 by 18.
 
     Who was judged; a line for each profile; the first failure to mend, in full as far as it fits, and the other failing
-    requirements, or what was not judged; then what is blocked, warnings, why a run cannot certify, and ``record``,
-    where it all is. Of the failures that decide, the one that blocks most comes first. Only lines of the role ``copy``
-    may be wider.
+    requirements, or what was not judged; defects of SGLang itself, where there is room; then what is blocked, warnings,
+    why a run cannot certify, and ``record``, where it all is. Of the failures that decide, the one that blocks most
+    comes first. Only lines of the role ``copy`` may be wider.
     """
     width, height = max(width, 40), max(height, 18)
     by_id = {requirement.id: requirement for requirement in requirements}
     top = [_subject(certificate, width), *_profiles(certificate, width, most=height // 4)]
     bottom = _facts(certificate, record, width)
-    middle = _mend(certificate, by_id, width, height - len(top) - len(bottom) - 2)
-    return [*top, _BLANK, *([*middle, _BLANK] if middle else []), *bottom]
+    room = height - len(top) - len(bottom) - 2
+    middle = _mend(certificate, by_id, width, room)
+    parts = [part for part in (middle, _defects(certificate, width, room - len(middle) - bool(middle))) if part]
+    return [*top, _BLANK, *(line for part in parts for line in (*part, _BLANK)), *bottom]
 
 
 def _subject(certificate: Certificate, width: int) -> Line:
@@ -141,6 +143,18 @@ def _unjudged(unjudged: Sequence[Outcome], width: int, room: int) -> list[Line]:
     return lines
 
 
+def _defects(certificate: Certificate, width: int, room: int) -> list[Line]:
+    """What of SGLang itself breaks its rules, a line each, the last one counting what has no room."""
+    found = [o for o in certificate.outcomes if o.outcome == "host-defect"]
+    if not found or room < 2:
+        return []
+    shown = len(found) if len(found) < room else room - 2
+    lines = [Line(aligned(f"  {o.requirement:<10}  ", o.message, width)) for o in found[:shown]]
+    if left := len(found) - shown:
+        lines.append(Line(f"  … and {left} more" if shown else f"  {left} requirements", "quiet"))
+    return [Line("Defects of SGLang itself", "heading"), *lines]
+
+
 def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:
     """The last lines: blocked by what, warnings, why it cannot certify, where the record is."""
     blocked = Counter(o.cause for o in certificate.outcomes if o.outcome == "blocked")
@@ -150,6 +164,7 @@ def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:
     total = f"{sum(blocked.values())}: " if len(by_root) > 1 else ""
     return [
         *_fact("blocked", total + ", ".join(by_root), width),
+        *_fact("of SGLang", _counted([o for o in certificate.outcomes if o.outcome == "host-defect"]), width),
         *_fact("warnings", _failing(certificate, "SHOULD"), width, "warning"),
         *_fact("to come", _failing(certificate, PROVISIONAL), width),
         *_fact("no verdict", _development(certificate), width, "warning"),
@@ -165,8 +180,11 @@ def _fact(label: str, text: str, width: int, role: Role = "quiet") -> list[Line]
 
 
 def _failing(certificate: Certificate, level: str) -> str:
-    names = [o.requirement for o in certificate.outcomes if o.level == level and o.outcome == "fail"]
-    return f"{len(names)}: {', '.join(names)}" if names else ""
+    return _counted([o for o in certificate.outcomes if o.level == level and o.outcome == "fail"])
+
+
+def _counted(outcomes: Sequence[Outcome]) -> str:
+    return f"{len(outcomes)}: {', '.join(o.requirement for o in outcomes)}" if outcomes else ""
 
 
 def _development(certificate: Certificate) -> str:

@@ -135,7 +135,8 @@ def resolve_and_run(
 def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Call a check's body with what its parameters name; what it found, as plain data.
 
-    What a body returns, a text, is kept with the outcome. A violation is re-raised: it travels with its traceback.
+    What a body returns, a text, is kept with the outcome; so is what shows a defect of the host. A violation is
+    re-raised: it travels with its traceback.
     """
     try:
         noted = body(**{name: given[name] for name in parameters(body)})
@@ -144,7 +145,7 @@ def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     except NotReached as missing:
         return {"outcome": "blocked", "message": str(missing)}
     except HostDefect as defect:
-        return {"outcome": "host-defect", "message": str(defect)}
+        return {"outcome": "host-defect", "message": str(defect), "finding": defect.finding}
     except Exception as error:
         violation = _violation_in(error)
         if lacking := operators.refused(violation or error, given):

@@ -34,7 +34,14 @@ class NotReached(Exception):
 
 
 class HostDefect(Exception):
-    """SGLang's own code, which the plugin has no part in, breaks the rule: nobody's plugin is to blame."""
+    """SGLang's own code, which the plugin has no part in, breaks the rule: nobody's plugin is to blame.
+
+    ``by``: the violation that shows it, where there is one.
+    """
+
+    def __init__(self, fault: str, by: Violation | None = None) -> None:
+        super().__init__(fault)
+        self.finding = by.finding if by is not None else None
 
 
 class NotCovered(ImportError):

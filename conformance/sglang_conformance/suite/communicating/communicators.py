@@ -82,7 +82,7 @@ def answered_by_sglang(member: Member, host: str, method: str, fault: str) -> It
     except expect.Violation as violation:
         wrong = violation
     if any(member.side.to_all(wrong is not None)):
-        raise expect.HostDefect(fault)
+        raise expect.HostDefect(fault, wrong)
 
 
 def is_sglangs_own(host: str, method: str) -> bool:
