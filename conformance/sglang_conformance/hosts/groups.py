@@ -161,6 +161,14 @@ def living() -> list[Any]:
     return [each for each in found if each is not None and getattr(each, "device_group", None) is not None]
 
 
+def is_hosts_own(method: str) -> bool:
+    """Whether that method of the coordinators is the host's, with no plugin's hook on it or on their class."""
+    registry = importlib.import_module("sglang.srt.plugins.hook_registry").HookRegistry
+    target = f"{STATE}.GroupCoordinator"
+    owner = next((c for c in type(group("tp")).__mro__ if method in vars(c)), None)
+    return {target, f"{target}.{method}"}.isdisjoint(registry._patched) and getattr(owner, "__module__", "") == STATE
+
+
 def leave() -> None:
     """Destroy every group."""
     with bare.bootstrap():

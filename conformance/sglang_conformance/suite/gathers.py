@@ -141,6 +141,13 @@ def test_uneven_reduce_scatter_where_a_rank_has_no_rows(member: Member) -> None:
             uneven.scattered_by_group(member, verdict, rows, refusable=True)
 
 
+@requirement("COL-086")
+@on_ranks(2)
+def test_uneven_collective_that_is_refused_says_what_is_missing(member: Member, host: str) -> None:
+    rows = uneven.dealt("float32", (1, 2), 3, 0, member.size)
+    uneven.refused_in_words(member, host, rows)
+
+
 @requirement("COL-025")
 @on_ranks(1, 2, 4)
 def test_all_to_all_gives_every_rank_its_part(member: Member) -> None:

@@ -361,6 +361,13 @@ _OF_THE_COORDINATOR = (
         "return [each.roll(1, 0) for each in original(group, *args, **kwargs)]",
     ),
     _hook(
+        "uneven-all-gather-dies-of-what-it-lacks",
+        "COL-086",
+        "all_gatherv",
+        "group, *args, **kwargs",
+        "return group.vendors_own_library.gather(*args, **kwargs)",
+    ),
+    _hook(
         "uneven-reduce-scatter-ignores-the-sizes",
         "COL-024",
         "reduce_scatterv",

@@ -11,6 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ...hosts import groups
+from .. import expect
 from ..member import Member
 from . import tensors
 from .judging import REFUSED, Verdict, attempt, offered
@@ -87,6 +89,32 @@ def scattered_by_group(member: Member, verdict: Verdict, rows: Rows, *, refusabl
     got = _answer(member, call, member.coordinator.reduce_scatterv, own, rows, refusable)
     if got is not REFUSED:
         is_part(verdict, got, whole, rows.mine(member.number), call)
+
+
+def refused_in_words(member: Member, host: str, rows: Rows) -> None:
+    """Fail where a refusal is only that something is not there; HostDefect where SGLang's own method says so."""
+    own = {
+        "all_gatherv": rows.parts(member)[member.number],
+        "reduce_scatterv": rows.whole(member).of(member.number),
+    }
+    for method, numbers in own.items():
+        tensor = tensors.made(numbers, rows.dtype, member.device)
+        try:
+            getattr(member.coordinator, method)(tensor, sizes=list(rows.sizes))
+        except AttributeError as error:
+            fault = f"SGLang's own {method} of a group without a communicator fails before it says that one is required"
+            try:
+                expect.fail(
+                    expected="an error that says what is missing, or an answer",
+                    seen=f"AttributeError: {error}",
+                    call=f"GroupCoordinator.{method} with sizes={list(rows.sizes)}",
+                )
+            except expect.Violation as violation:
+                if host == "installed" and groups.is_hosts_own(method):
+                    raise expect.HostDefect(fault, violation) from None
+                raise
+        except Exception:
+            continue  # in words of its own
 
 
 def _answer(member: Member, call: str, function: Callable[..., Any], given: Any, rows: Rows, refusable: bool) -> Any:
