@@ -58,7 +58,7 @@ def _report(name: str, start: str, end: str) -> Report:
     code = Code.of(plugin)
     known = tables.releases()
     history = History({release: tables.load(release) for release in known}, tables.load_indexes)
-    judged = {release: judge(plugin, code, history, release) for release in known}
+    judged = {release: judge(plugin, code, history, release, brief=release != end) for release in known}
     return Report.of(plugin.name, plugin.version, judged, start, end, (*plugin.unread, *code.unread))
 
 

@@ -40,9 +40,11 @@ class Run:
     broken: int
 
 
-def judge(plugin: Plugin, code: Code, history: History, release: str, classes: tuple[str, ...] = ()) -> Judged:
-    """What of a plugin does not fit one release."""
-    seen = observe(plugin, code, history, release, classes)
+def judge(
+    plugin: Plugin, code: Code, history: History, release: str, classes: tuple[str, ...] = (), *, brief: bool = False
+) -> Judged:
+    """What of a plugin does not fit one release; ``brief`` leaves out where things have moved, which takes time."""
+    seen = replace(observe(plugin, code, history, release, classes), brief=brief)
     findings = _gravest(finding for find in FINDERS for finding in find(seen))
     return Judged(release, tuple(findings), (*seen.not_judged, *hooks.not_judged(seen)))
 

@@ -29,7 +29,10 @@ def find(seen: Seen) -> Iterator[Finding]:
             continue
         found = seen.release.find(registration.target)
         if found is None:
-            yield _gone(seen, registration, registration.target)
+            # Of a class with bases outside SGLang, a member is only missed where a release had it.
+            absent = seen.release.index.resolve(registration.target) is None
+            if absent or seen.history.elsewhere(registration.target):
+                yield _gone(seen, registration, registration.target)
         elif found.symbol is not None:
             for hook in alternatives(registration.hook):
                 yield from _judged(seen, registration, registration.target, found.symbol, hook)
@@ -119,6 +122,7 @@ def _fit(
         always, sometimes = f"it takes nothing, and a hook of this kind gets {_first(kind)} first", ""
     else:
         always, sometimes = stands_in(taken.dropped(first), Parameters.of(old))
+        sometimes = sometimes or _renamed(seen, target, taken.dropped(first), Parameters.of(old))
     if not always and not sometimes:
         return
     always_called = registration.reach.sure or registration.reach.root == "hooks"
@@ -130,9 +134,22 @@ def _fit(
         target,
         f"the {kind} hook {function.name} on {target} does not take its arguments",
         seen.place(function),
-        f"{always or sometimes}{'' if always else ', which callers may give'}; the target has {symbol.signature}",
+        f"{always or f'{sometimes}, and callers may give it'}; the target has {symbol.signature}",
         f"take{after} what the target takes, or *args and **kwargs",
     )
+
+
+def _renamed(seen: Seen, target: str, taken: Parameters, now: Parameters) -> str:
+    """Which of the hook's names the target had in an earlier release, and has no more."""
+    earlier = seen.history.names[: seen.history.names.index(seen.release.name)]
+    for name in reversed(earlier):
+        was = seen.history.release(name).find(target)
+        before = arguments(was.symbol.signature) if was is not None and was.symbol is not None else None
+        if before is not None:
+            gone = [n for n in taken.positional if n in Parameters.of(before).names and n not in now.names]
+            if gone:
+                return f"it calls its parameters {', '.join(gone)}, as the target's were up to {name}"
+    return ""
 
 
 def _first(kind: str) -> str:
@@ -153,6 +170,6 @@ def _constructor(seen: Seen, registration: Registration, target: str, symbol: Sy
             target,
             f"{hook.name}, which replaces {target}, is not made as that is",
             seen.place(init),
-            f"{always or sometimes}{'' if always else ', which callers may give'}; the target has {symbol.signature}",
+            f"{always or f'{sometimes}, and callers may give it'}; the target has {symbol.signature}",
             "take in __init__ what the target takes, or *args and **kwargs",
         )

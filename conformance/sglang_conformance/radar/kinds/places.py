@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...contract.index import inside
 from ..reading.observe import Seen
+from ..reading.outside import ending
 
 _CALLABLE = {"function": "function", "method": "function", "classmethod": "function", "staticmethod": "function"}
 
@@ -21,6 +22,8 @@ def history(seen: Seen, path: str) -> str:
 
 def instead(seen: Seen, path: str, names: Sequence[str] = ()) -> str:
     """The likely new place of what is gone, or of some names in it, as a sentence; empty where none can be told."""
+    if seen.brief:
+        return ""
     moved = {name: likely(seen, f"{path}.{name}") for name in names}
     told = [f"{name} is likely {there} now" for name, there in moved.items() if there]
     if told:
@@ -45,8 +48,10 @@ def likely(seen: Seen, path: str) -> str:
     parent, _, name = path.rpartition(".")
     of_class = parent.rpartition(".")[2] if was.symbol.kind not in ("function", "class", "module", "name") else ""
     found = []
-    for there in seen.release.index.named(name):
+    for there in ending(seen.release.index, name):
         symbol = seen.release.index.symbols[there]
+        if symbol.kind == "name":
+            continue
         same_class = not of_class or there.rpartition(".")[0].rpartition(".")[2] == of_class
         if _kind(symbol.kind) == kind and same_class and old.find(there) is None:
             found.append(there)

@@ -8,6 +8,7 @@ from functools import cached_property
 from ...contract.index import Index
 from ...contract.model import Contract
 from .host import Release
+from .outside import ending
 
 
 class History:
@@ -18,6 +19,7 @@ class History:
         self.contracts = dict(contracts)
         self._load = load
         self._made: dict[str, Release] = {}
+        self._named: dict[str, frozenset[str]] = {}
         self._there: dict[tuple[str, str], bool] = {}
 
     @property
@@ -29,8 +31,17 @@ class History:
         """One of them."""
         if not self._made:
             indexes = self._load(*self.names)
-            self._made = {n: Release(self.contracts[n], index) for n, index in zip(self.names, indexes, strict=True)}
+            self._made = {
+                n: Release(self.contracts[n], index, self.named) for n, index in zip(self.names, indexes, strict=True)
+            }
         return self._made[name]
+
+    def named(self, name: str) -> frozenset[str]:
+        """Every path that ends in a name, in the oldest or the newest release: to look through all takes too long."""
+        if name not in self._named:
+            ends = [self.release(each).index for each in {self.names[0], self.names[-1]}]
+            self._named[name] = frozenset(path for index in ends for path in ending(index, name))
+        return self._named[name]
 
     @cached_property
     def members(self) -> frozenset[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ...contract.index import Index, Resolved
+from ...contract.index import Index, Resolved, Unknown
 from ...contract.model import Contract, Deprecation
+from .outside import lacks
 from .values import Host
 
 MIXIN, INTERFACE = "sglang.srt.platforms.device_mixin", "sglang.srt.platforms.interface"
@@ -19,10 +20,11 @@ CURRENT = ".current_platform"
 
 @dataclass(frozen=True)
 class Release:
-    """A release: its contract and its index."""
+    """A release: its contract and its index; ``named`` gives the paths in any release that end in a name."""
 
     contract: Contract
     index: Index = field(repr=False)
+    named: Callable[[str], Collection[str]] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -36,10 +38,22 @@ class Release:
         if known is not None and name in self._ever[owner]:
             return Host(path) if name in known else None
         found = self.index.resolve(path)
+        if isinstance(found, Unknown) and self._lacks(owner, name):
+            return None
         if isinstance(found, Resolved):
             # Its methods are asked for by the path that it is known by.
             return Host(path if path.endswith(CURRENT) else found.path, found.symbol)
         return None if found is None else Host(path)
+
+    def _lacks(self, owner: str, name: str) -> bool:
+        key = (owner, name)
+        if key not in self._lacking:
+            self._lacking[key] = lacks(self.index, owner, name, self.named)
+        return self._lacking[key]
+
+    @cached_property
+    def _lacking(self) -> dict[tuple[str, str], bool]:
+        return {}
 
     def has(self, path: str) -> bool:
         """Whether a dotted path is certainly there."""

@@ -24,9 +24,8 @@ class Seen:
     """What a plugin is in one release.
 
     ``returned`` is what members that core calls give, by the member's name and the kind that it is asked for, if any.
-
-    ``not_judged``: a line for each part that reading could not tell. ``wrong_paths``: classes that ``activate`` names
-    and that are not there.
+    ``wrong_paths``: classes that ``activate`` names and that are not there. ``not_judged``: a line for each part that
+    reading could not tell. ``brief``: how to mend what is found will not be read.
     """
 
     plugin: Plugin
@@ -38,6 +37,7 @@ class Seen:
     returned: Mapping[tuple[str, str], Value]
     wrong_paths: tuple[tuple[str, Place], ...]
     not_judged: tuple[str, ...]
+    brief: bool = False
 
     def place(self, of: Class | Func) -> Place:
         """Where a class or function stands."""
