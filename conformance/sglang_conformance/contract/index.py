@@ -56,7 +56,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Index:
-    """All that can be named in one release: ``symbols`` by their full dotted path."""
+    """All that can be named in one release: ``symbols`` by their full dotted path; what each is in is there as well."""
 
     release: str
     symbols: Mapping[str, Symbol] = field(repr=False)
