@@ -35,8 +35,10 @@ ChangeKind = Literal[
     "stopped being called",
     "called otherwise",
     "deprecated",
+    "changed",
     "order changed",
 ]
+_DEFAULTS = frozenset({"capabilities", "environment"})
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def _mapped(area: Area, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[
         if name not in b:
             yield Change(area, "removed", name, before=str(value))
         elif b[name] != value:
-            yield Change(area, "default changed", name, str(value), str(b[name]))
+            kind: ChangeKind = "default changed" if area in _DEFAULTS else "changed"
+            yield Change(area, kind, name, str(value), str(b[name]))
 
 
 def _common(names: Iterable[str], others: Iterable[str]) -> list[str]:
@@ -196,11 +199,11 @@ def _deprecations(a: Iterable[Deprecation], b: Iterable[Deprecation]) -> Iterato
     for key, each in after.items():
         if key not in before:
             yield Change("deprecations", "deprecated", each.name, after=_instead(each))
-        elif each.replacement != before[key].replacement:
-            yield Change("deprecations", "default changed", each.name, _instead(before[key]), _instead(each))
     for key, each in before.items():
         if key not in after:
             yield Change("deprecations", "removed", each.name, before=_instead(each))
+        elif each.replacement != after[key].replacement:
+            yield Change("deprecations", "changed", each.name, _instead(each), _instead(after[key]))
 
 
 def _instead(each: Deprecation) -> str:
