@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from plugin.conftest import environment
+from probes.processes import MARK, comes_true, marked
 from sglang_conformance.contract import tables
 
 from .conftest import Command
 
+COMMAND = "import sys; from sglang_conformance.cli import main; sys.exit(main())"
 PAIR = "--contract=0.5.14,0.5.15.post1"
 
 
@@ -132,6 +136,29 @@ def test_a_run_over_its_time_is_ended(command: Command) -> None:
     told = {"record": command.record("pass", "pass"), "hangs": True}
     status, out, _ = command("cpu", "--contract=0.5.14", "--deadline=2", v0_5_14=told)
     assert (status, "(not ended within 2 s)" in out) == (1, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_ends_its_run(command: Command, number: signal.Signals) -> None:
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "releases", "cpu", "--contract=0.5.14", "--certificates=kept"],
+        env={**os.environ, "TOLD": json.dumps({"0.5.14": {"hangs": True}}), MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        screen = command.home / "kept/0.5.14/pytest.txt"
+        assert comes_true(lambda: screen.exists() and "asked" in screen.read_text(encoding="utf-8"), seconds=60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, err) == (130, "sglang-conformance releases: interrupted\n")
+    assert comes_true(lambda: not marked(mark), seconds=30)
 
 
 def test_results_as_json(command: Command) -> None:

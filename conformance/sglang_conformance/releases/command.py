@@ -7,10 +7,13 @@ import contextlib
 import json
 import math
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from ..config import OptionError
 from ..contract.errors import ContractError
@@ -61,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     progress = sys.stderr if options.json else sys.stdout
     try:
-        with _home(options.certificates) as home:
+        with _ending_on_request(), _home(options.certificates) as home:
             for result in _results(plan, chosen, home):
                 results.append(result)
                 print(report.line(result), file=progress, flush=True)
@@ -75,6 +78,23 @@ def run(options: argparse.Namespace) -> int:
         return _end(str(error), WRONG)
     _close(options, results)
     return RIGHT if all(result.ended in ("conformant", "absent") for result in results) else WRONG
+
+
+@contextlib.contextmanager
+def _ending_on_request() -> Iterator[None]:
+    """Let SIGTERM, which a CI sends when its time is over, end it as Ctrl-C does: with the run that is under way."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _results(plan: Plan, chosen: tuple[Place, ...], home: Path) -> Iterator[Result]:
