@@ -9,7 +9,7 @@ from typing import Any
 
 from sglang_conformance.contract import tables
 
-from . import members
+from . import layouts, members
 from .comparing import Difference
 
 ANY = object()
@@ -57,6 +57,38 @@ KNOWN: tuple[Known, ...] = (
         "SGLang's capabilities are a msgspec.Struct, the reference's a dataclass, as it needs no msgspec. Changing one "
         "raises AttributeError in both, of which FrozenInstanceError is a kind.",
         first="0.5.22",
+    ),
+    Known(
+        "pynccl-without-library",
+        "layouts",
+        r"/\d+:survey/value/tp/pynccl/list/1",
+        False,
+        True,
+        layouts.World(size=2, sizes={"tp": 2}, making={"duplicate_tp_group": True}),
+        "Where the tensor-parallel group is duplicated, SGLang switches on PyNCCL even where its library is missing, "
+        "and the next operation fails. The reference switches on only what is available.",
+    ),
+    Known(
+        "self-pp-forgotten",
+        "layouts",
+        r"/\d+:quit/events",
+        ANY,
+        ANY,
+        layouts.World(steps=("join", "lay_out", "leave", "quit")),
+        "SGLang never destroys the group of a rank alone, which it makes since 0.5.19. The reference destroys it with "
+        "the world's group, so that nothing is left behind.",
+        first="0.5.19",
+    ),
+    Known(
+        "ensure-with-backend",
+        "layouts",
+        r"/\d+:ensure/(error|value|events)",
+        ANY,
+        ANY,
+        layouts.World(steps=("join", "ensure")),
+        "SGLang's ensure_model_parallel_initialized passes the backend where a size is expected, and cannot make "
+        "groups. The reference makes them.",
+        gone="0.5.15",
     ),
 )
 

@@ -28,6 +28,8 @@ def described(value: Any, depth: int = 4) -> Any:
         return value
     if isinstance(value, float):
         return repr(value)
+    if depth and type(value) is dict and all(isinstance(key, str) for key in value):
+        return {key: described(each, depth - 1) for key, each in value.items()}
     if depth and isinstance(value, Mapping):
         pairs = [[described(k, depth - 1), described(v, depth - 1)] for k, v in value.items()]
         return {type(value).__name__: pairs}

@@ -25,11 +25,14 @@ def restored() -> Iterator[None]:
     with ExitStack() as stack:
         for module in modules:
             stack.callback(_refill(vars(module)))
-        for mutable in (os.environ, sys.modules, registry._hooks, *_memories(modules)):
+        for mutable in (os.environ, registry._hooks, *_memories(modules)):
             stack.callback(_refill(mutable))
+        # What SGLang imports late registers operators with torch, which cannot be done twice.
+        stack.callback(_refill(sys.modules, keeping="sglang."))
         for listed in (sys.meta_path, sys.path):
             stack.callback(_relist(listed))
         stack.callback(_reset(registry._patched))
+        stack.callback(_context())
         yield
 
 
@@ -40,24 +43,32 @@ def _is_sglangs(name: str) -> bool:
 
 
 def _memories(modules: Sequence[ModuleType]) -> Iterator[Any]:
-    """What SGLang's modules and its context remember in dictionaries."""
+    """What SGLang's modules remember in dictionaries."""
     for module in modules:
-        yield from (
-            value
-            for name, value in vars(module).items()
-            if type(value) is dict and name.startswith(("_group", "_warn"))
-        )
-        if module.__name__ == "sglang.srt.runtime_context":
-            context = vars(module)["get_parallel"]()
-            yield from (getattr(context, name) for name in ("_overrides", "_stamp") if hasattr(context, name))
+        for name, value in vars(module).items():
+            if type(value) is dict and name.startswith(("_group", "_warn")):
+                yield value
 
 
-def _refill(mutable: Any) -> Callable[[], None]:
+def _context() -> Callable[[], None]:
+    """Forgets what the context of sizes and groups was told, where the release has one."""
+    module = sys.modules.get("sglang.srt.runtime_context")
+    context = vars(module)["get_parallel"]() if module is not None else None
+    told = {name: dict(getattr(context, name)) for name in ("_overrides", "_stamp") if hasattr(context, name)}
+
+    def forget() -> None:
+        for name, value in told.items():
+            setattr(context, name, value)
+
+    return forget
+
+
+def _refill(mutable: Any, keeping: str = "\0") -> Callable[[], None]:
     before = dict(mutable)
 
     def refill() -> None:
         # Only what changed: rewriting thousands of entries takes longer than a world.
-        for name in [name for name in mutable if name not in before]:
+        for name in [name for name in mutable if name not in before and not name.startswith(keeping)]:
             del mutable[name]
         for name, value in before.items():
             if mutable.get(name, refill) is not value:

@@ -5,15 +5,15 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
+from sglang_conformance.hosts import bare
 from sglang_conformance.probes.server import Probe, die_with_parent
 
 from .restoring import restored
@@ -28,12 +28,6 @@ MODULES = (
 )
 """What both sides import before the first world; importing more later would cost each world as much."""
 
-_STAND_INS: Mapping[str, Mapping[str, Any]] = {
-    # Decodes images, which no platform does; a build of it fits one build of torch (0.5.11 to 0.5.18, utils/common.py).
-    "torchvision": {},
-    "torchvision.io": {"decode_jpeg": None},
-}
-
 
 def enter_reference(probe: Probe, table: Mapping[str, Any]) -> tuple[None, None]:
     """Become the side of the reference, following a contract table."""
@@ -46,15 +40,6 @@ def enter_reference(probe: Probe, table: Mapping[str, Any]) -> tuple[None, None]
 
 def enter_real(probe: Probe) -> tuple[None, str]:
     """Become the side of the real SGLang that is on the import path; tells its release."""
-    try:
-        importlib.import_module("torchvision.io")
-    except Exception:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for name, contents in _STAND_INS.items():
-            module = ModuleType(name)
-            vars(module).update(contents, __path__=[])
-            sys.modules[name] = module
     _load()
     return None, str(importlib.import_module("sglang").__version__)
 
@@ -62,6 +47,9 @@ def enter_real(probe: Probe) -> tuple[None, str]:
 def _load() -> None:
     for name in MODULES:
         importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # which a release may not have, or the reference not cover
+        importlib.import_module("sglang.srt.runtime_context")
+    bare.load()
     platforms = importlib.import_module("sglang.srt.platforms")
     platforms._current_platform = None  # type: ignore[attr-defined]
 
