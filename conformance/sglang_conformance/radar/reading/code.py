@@ -25,6 +25,11 @@ class Module:
         parts = tuple(self.file.module.split("."))
         return parts if self.file.package else parts[:-1]
 
+    @cached_property
+    def rebound(self) -> frozenset[str]:
+        """The names that a function of the module sets by ``global``: what they stand for changes as it runs."""
+        return frozenset(name for node in ast.walk(self.tree) if isinstance(node, ast.Global) for name in node.names)
+
     def absolute(self, node: ast.ImportFrom) -> str:
         """The dotted module that an import names."""
         start = self.package[: len(self.package) - node.level + 1] if node.level else ()

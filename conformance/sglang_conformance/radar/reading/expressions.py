@@ -65,7 +65,8 @@ class Expressions(Attributes):
     def _Name(self, node: ast.Name) -> Value:  # noqa: N802
         found = self.scope.get(node.id)
         if found is not None:
-            return found
+            changes = self.running and node.id in self.code.modules[self.name].rebound
+            return UNKNOWN if changes and isinstance(found, Const) else found
         self.mentioned.add(node.id)
         return External(f"builtins.{node.id}")
 

@@ -70,6 +70,8 @@ class Frames:
         self.reach = Reach("other")
         self.guards: list[Guard] = []
         self.depth = 0
+        self.running: list[int] = []
+        self.shims: set[str] = set()
         self.conditions = 0
         self._steps = 0
         self._lineages: dict[Class, Lineage] = {}
@@ -136,6 +138,8 @@ class Frames:
 
     def missing(self, use: Use, path: str, node: ast.AST, *, kind: str = "AttributeError") -> None:
         """Note a use of something that is not there; ends the block that guards it."""
+        if any(path == shim or path.startswith(f"{shim}.") for shim in self.shims):
+            return
         reach = self._around(kind)
         if reach is not None:
             names = tuple(alias.name for alias in node.names) if isinstance(node, ast.ImportFrom) else ()

@@ -53,7 +53,6 @@ class Functions(Calls):
         self.walked: dict[int, set[object]] = {}
         self.known: dict[object, Value] = {}
         self.returns: list[Value] = []
-        self.running: list[int] = []
         self.owners: dict[int, Class] = {}
         self.used: set[Class] = set()
 

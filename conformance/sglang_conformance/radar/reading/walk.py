@@ -17,6 +17,7 @@ from .functions import Flow
 from .values import (
     UNKNOWN,
     Const,
+    External,
     Seq,
     Table,
     Value,
@@ -114,6 +115,8 @@ class Walk(Definitions):
 
     def _put(self, target: ast.Subscript, value: Value) -> None:
         holder, key = self.eval(target.value), self.eval(target.slice)
+        if isinstance(holder, External) and holder.path == "sys.modules" and isinstance(key, Const):
+            self.shims.add(str(key.value))  # the plugin puts a module of its own there
         if isinstance(target.value, ast.Name) and isinstance(holder, Table) and target.value.id in self.scope.names:
             known = isinstance(key, Const) and self.reach.sure
             pairs = tuple(pair for pair in holder.items if pair[0] != key)
@@ -121,7 +124,7 @@ class Walk(Definitions):
 
     def _Global(self, node: ast.Global) -> None:  # noqa: N802
         for name in node.names:
-            self.scope.names.setdefault(name, UNKNOWN)
+            self.scope.names[name] = UNKNOWN  # set by whichever function ran last
 
     def _If(self, node: ast.If) -> Flow:  # noqa: N802
         known = truth(self.eval(node.test))
