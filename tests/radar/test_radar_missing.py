@@ -275,3 +275,45 @@ def test_class_is_found_in_other_ways(tmp_path: Path, activate: str) -> None:
     bad = platform("def is_pin_memory_available(self):\n    return True")
     folder = write(tmp_path, {"vendor/__init__.py": activate, "vendor/platform.py": bad})
     assert found(folder, NEW) == [("signature", "breaks", "is_pin_memory_available")]
+
+
+def test_flag_that_functions_set_is_not_what_the_module_began_with(tmp_path: Path) -> None:
+    before = """
+done = False
+def once():
+    global done
+    done = True
+def later():
+    if done:
+        from sglang.srt.lost import old
+"""
+    folder = written(tmp_path, "def init_backend(self):\n    once()\n    later()", before)
+    assert found(folder, NEW) == [("import", "may break", GONE)]
+
+
+def test_function_that_runs_once_is_run(tmp_path: Path) -> None:
+    before = """
+done = False
+def once():
+    global done
+    if done:
+        return
+    done = True
+    from sglang.srt.lost import old
+"""
+    assert found(written(tmp_path, "def init_backend(self):\n    once()", before), NEW) == [("import", "breaks", GONE)]
+
+
+def test_module_that_the_plugin_puts_there_is_there(tmp_path: Path) -> None:
+    before = (
+        "import sys, types\nsys.modules['sglang.srt.lost'] = types.ModuleType('m')\nfrom sglang.srt.lost import old"
+    )
+    assert found(written(tmp_path, "", before), NEW) == []
+
+
+def test_member_of_a_class_with_bases_elsewhere(tmp_path: Path) -> None:
+    before = "from sglang.srt import core"
+    body = "def init_backend(self):\n    return core.Net.was, core.Net.parameters, core.Net.never"
+    folder = written(tmp_path, body, before)
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.core.Net.was")]
