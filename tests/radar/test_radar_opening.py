@@ -209,3 +209,12 @@ def test_name_that_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_path_that_is_not_there(name: str) -> None:
     with pytest.raises(PluginError, match="does not exist"):
         opened(name)
+
+
+def test_installed_without_a_list_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path, {"vendor/__init__.py": "", "vendor/more.py": "", "deep/er/vendor/__init__.py": "1"})
+    (tmp_path / "vendor-1.2.dist-info/RECORD").unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = open_plugin("vendor")
+    assert [file.module for file in plugin.files] == ["vendor", "vendor.more"]
+    assert plugin.unread == ()

@@ -60,11 +60,20 @@ def _folder(path: Path) -> Plugin:
     for point in points:
         seen.setdefault((point.group, point.name), point)
     problems = [part.problem for part in parts if part.problem]
-    packages = dict.fromkeys(point.module.split(".")[0] for point in points if point.group in GROUPS)
+    files, homes = _packages(path, seen.values(), problems)
+    name = next((part.name for part in parts if part.name), path.resolve().name)
+    version = next((part.version for part in parts if part.version), "")
+    return Plugin(name, version, tuple(seen.values()), tuple(files), tuple(problems), homes[0] if homes else path)
+
+
+def _packages(
+    path: Path, points: Iterable[EntryPoint], problems: list[str], deepest: int = _DEEPEST
+) -> tuple[list[SourceFile], list[Path]]:
+    """The files of the packages that entry points name, and the folders that hold them."""
     files: list[SourceFile] = []
     homes: list[Path] = []
-    for package in packages:
-        home = _home(path, package)
+    for package in dict.fromkeys(point.module.split(".")[0] for point in points if point.group in GROUPS):
+        home = _home(path, package, deepest)
         if home is None:
             problems.append(f"{package}: no such package was found in {path}")
             continue
@@ -74,9 +83,7 @@ def _folder(path: Path) -> Plugin:
             read = _read(file.relative_to(home).as_posix(), file.read_bytes(), problems)
             if read is not None:
                 files.append(read)
-    name = next((part.name for part in parts if part.name), path.resolve().name)
-    version = next((part.version for part in parts if part.version), "")
-    return Plugin(name, version, tuple(seen.values()), tuple(files), tuple(problems), homes[0] if homes else path)
+    return files, homes
 
 
 def _declarations(path: Path) -> Iterator[declared.Declared]:
@@ -100,10 +107,10 @@ def _metadata(text: str, where: str) -> declared.Declared:
         return declared.Declared(problem=f"{where} cannot be read: {str(error).splitlines()[0]}")
 
 
-def _home(path: Path, package: str) -> Path | None:
+def _home(path: Path, package: str, deepest: int) -> Path | None:
     """The nearest folder, a few levels down, that holds the package, as ``src``; one with ``__init__`` first."""
     levels = [[path]]
-    for _ in range(_DEEPEST - 1):
+    for _ in range(deepest - 1):
         levels.append([f for folder in levels[-1] for f in sorted(folder.iterdir()) if _may_hold(f)])
     folders = [folder for level in levels for folder in level]
     for holds in (f"{package}/__init__.py", f"{package}.py"):
@@ -176,7 +183,10 @@ def _installed(text: str) -> Plugin:
         source = _folder(home)
         return Plugin(name, version, points, source.files, source.unread)
     problems: list[str] = []
-    located = {str(file): Path(str(file.locate())) for file in distribution.files or ()}
+    if distribution.files is None:  # it has no list of its files, as where a system's package manager put it there
+        found, _ = _packages(Path(str(distribution.locate_file(""))), points, problems, deepest=1)
+        return Plugin(name, version, points, tuple(found), tuple(problems))
+    located = {str(file): Path(str(file.locate())) for file in distribution.files}
     wanted = [(n, located[n]) for n in _wanted(located, problems)]
     problems += [f"{n} is listed by {name}, but is not there" for n, path in wanted if not path.is_file()]
     files = [_read(n, path.read_bytes(), problems) for n, path in wanted if path.is_file()]
