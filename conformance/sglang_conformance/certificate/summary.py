@@ -144,15 +144,18 @@ def _unjudged(unjudged: Sequence[Outcome], width: int, room: int) -> list[Line]:
 
 
 def _defects(certificate: Certificate, width: int, room: int) -> list[Line]:
-    """What of SGLang itself breaks its rules, a line each, the last one counting what has no room."""
+    """What of SGLang itself breaks its rules, one line each or two, the last one counting what has no room."""
     found = [o for o in certificate.outcomes if o.outcome == "host-defect"]
-    if not found or room < 2:
+    if not found or room < 3:
         return []
-    shown = len(found) if len(found) < room else room - 2
-    lines = [Line(aligned(f"  {o.requirement:<10}  ", o.message, width)) for o in found[:shown]]
-    if left := len(found) - shown:
-        lines.append(Line(f"  … and {left} more" if shown else f"  {left} requirements", "quiet"))
-    return [Line("Defects of SGLang itself", "heading"), *lines]
+    lines = [Line("Defects of SGLang itself", "heading")]
+    rows = 2 if 2 * len(found) < room else 1
+    for told, outcome in enumerate(found):
+        more = labelled(outcome.requirement, outcome.message, width, rows=rows)
+        if len(lines) + len(more) > room - (told + 1 < len(found)):
+            return [*lines, Line(f"  … and {len(found) - told} more", "quiet")]
+        lines += more
+    return lines
 
 
 def _facts(certificate: Certificate, record: str, width: int) -> list[Line]:

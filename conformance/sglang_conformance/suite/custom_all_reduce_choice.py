@@ -258,7 +258,8 @@ def _blamed(platform: Any, violation: expect.Violation, alone: Callable[[], None
             alone()
         except expect.Violation as its:
             if [its.finding[name] for name in _COMPARED] == [violation.finding[name] for name in _COMPARED]:
-                return expect.HostDefect(f"SGLang's own choice, without any hook in it: {violation}", violation)
+                fault = f"SGLang's own choice, without any hook in it: {violation}, of {violation.finding['call']}"
+                return expect.HostDefect(fault, violation)
     hooks = choices.hooked()
     if not hooks:
         raise violation

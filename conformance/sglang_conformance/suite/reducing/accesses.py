@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...certificate.model import Finding
 from .. import expect
 from . import choices
 from .machines import Stand, uuid
@@ -30,7 +31,10 @@ def settled(*, hooked: bool = True) -> None:
     for words, spoil in _SPOILT.items():
         for has in (True, False):
             call = f"{_CALL} of devices {'with' if has else 'without'} access, {words}"
-            seen = choices.on_imagined_machines(partial(_asked, spoil, has), hooked=hooked, deadline=_PATIENCE)
+            try:
+                seen = choices.on_imagined_machines(partial(_asked, spoil, has), hooked=hooked, deadline=_PATIENCE)
+            except expect.Violation as violation:
+                raise expect.Violation(Finding(**{**violation.finding, "call": call})) from None
             expect.equal(seen, has, call=call)
 
 
@@ -41,7 +45,7 @@ def _asked(spoil: Callable[[Path], None], has: bool, stand: Stand) -> bool:
         stand.sit(0)
         utils = importlib.import_module(choices.UTILS)
         _imagine_tests(utils, has)
-        os.environ["SGLANG_CACHE_DIR"] = str(folder)
+        _keep_in(folder)
         for change in (lambda path: None, spoil):
             vars(utils)["_gpu_p2p_access_cache"] = None
             change(folder)
@@ -86,8 +90,13 @@ def _folder() -> Any:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _keep_in(folder: Path) -> None:
+    """Have SGLang keep its files there: by its variable, and up to 0.5.12, which has none, by the user's home."""
+    os.environ.update(SGLANG_CACHE_DIR=str(folder), HOME=str(folder))
+
+
 def _each_file(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix == ".json"]
+    return list(folder.rglob("*.json"))
 
 
 def _truncate(folder: Path) -> None:
@@ -117,7 +126,7 @@ def _remove(folder: Path) -> None:
 
 def _bar(folder: Path) -> None:
     """No file can be written: another file is in the folder's place."""
-    os.environ["SGLANG_CACHE_DIR"] = str(folder / "file" / "cache")
+    _keep_in(folder / "file" / "cache")
     (folder / "file").write_text("")
 
 
