@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from ..config import OptionError
 from ..contract import tables
 from ..contract.errors import ContractError
-from . import page, record, text
+from . import importing, page, record, text
 from .opening import open_plugin
 from .plugin import PluginError
 from .reading.code import Code
@@ -27,6 +28,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add("plugin", metavar="PLUGIN", help="a source folder, a wheel, or an installed distribution or platform")
     add("--from", dest="start", metavar="RELEASE", help="the SGLang release before (default: the oldest it works on)")
     add("--to", dest="end", metavar="RELEASE", help="the SGLang release after (default: the newest bundled)")
+    add(
+        "--import",
+        dest="imports",
+        action="store_true",
+        help="also import it, in a process of its own, for each release",
+    )
+    add(
+        "--deadline",
+        metavar="SECONDS",
+        type=float,
+        default=importing.DEADLINE,
+        help="how long each import may take (default: %(default)g)",
+    )
     add("--json", metavar="FILE", type=Path, help="write the record there (- prints it instead of the report)")
     add("--html", metavar="FILE", type=Path, help="write a page there")
 
@@ -40,7 +54,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         start, end = _releases(options.start, options.end)
         _see_that_it_can_be_written(options)
-        report = _report(options.plugin, start, end)
+        if not 0 < options.deadline < math.inf:
+            raise OptionError(f"--deadline={options.deadline:g}: a number of seconds above 0 is needed")
+        report = _report(options, start, end)
         _write(options, report)
     except (OptionError, PluginError, ContractError) as error:
         return _end(str(error), UNUSABLE)
@@ -53,12 +69,15 @@ def run(options: argparse.Namespace) -> int:
     return BREAKS if report.breaks else RIGHT
 
 
-def _report(name: str, start: str, end: str) -> Report:
-    plugin = open_plugin(name)
+def _report(options: argparse.Namespace, start: str, end: str) -> Report:
+    plugin = open_plugin(options.plugin)
     code = Code.of(plugin)
     known = tables.releases()
     history = History({release: tables.load(release) for release in known}, tables.load_indexes)
-    judged = {release: judge(plugin, code, history, release, brief=release != end) for release in known}
+    live = importing.look(plugin, history.contracts.values(), options.deadline) if options.imports else {}
+    judged = {
+        release: judge(plugin, code, history, release, live.get(release), brief=release != end) for release in known
+    }
     return Report.of(plugin.name, plugin.version, judged, start, end, (*plugin.unread, *code.unread))
 
 

@@ -10,7 +10,7 @@ from .kinds import FINDERS, hooks
 from .plugin import Plugin
 from .reading.code import Code
 from .reading.history import History
-from .reading.observe import observe
+from .reading.observe import Live, observe
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Run:
 
 
 def judge(
-    plugin: Plugin, code: Code, history: History, release: str, classes: tuple[str, ...] = (), *, brief: bool = False
+    plugin: Plugin, code: Code, history: History, release: str, live: Live | None = None, *, brief: bool = False
 ) -> Judged:
     """What of a plugin does not fit one release; ``brief`` leaves out where things have moved, which takes time."""
-    seen = replace(observe(plugin, code, history, release, classes), brief=brief)
+    seen = replace(observe(plugin, code, history, release, live), brief=brief)
     findings = _gravest(finding for find in FINDERS for finding in find(seen))
-    return Judged(release, tuple(findings), (*seen.not_judged, *hooks.not_judged(seen)))
+    told = live is not None and not live.failed
+    return Judged(release, tuple(findings), (*seen.not_judged, *(() if told else hooks.not_judged(seen))))
 
 
 def _gravest(findings: Iterable[Finding]) -> list[Finding]:

@@ -9,14 +9,33 @@ from dataclasses import dataclass
 from ..plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
 from .classes import Lineage, own
 from .code import Code
-from .facts import Facts, Place, Reach
+from .facts import Facts, Place, Reach, Registration
 from .frames import Raised, TooMuch
 from .history import History
 from .host import Release
-from .values import Bound, Class, Const, Func, Value, alternatives
+from .values import UNKNOWN, Bound, Class, Const, Func, Value, alternatives
 from .walk import Walk
 
 POOL = "get_kv_pool_cls"
+
+
+@dataclass(frozen=True)
+class LiveHook:
+    """A hook as it was registered by running the plugin: its target, its type, and where the hook is defined."""
+
+    target: str
+    type: str
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """What running the plugin told: the classes that it names, its hooks, and a line for each part that failed."""
+
+    classes: tuple[str, ...] = ()
+    hooks: tuple[LiveHook, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,9 +63,9 @@ class Seen:
         return Place(self.code.modules[of.module].file.name, of.node.lineno)
 
 
-def observe(plugin: Plugin, code: Code, history: History, release: str, classes: tuple[str, ...] = ()) -> Seen:
-    """Walk a plugin as one release would run it. ``classes`` are platform classes that are known from elsewhere."""
-    return _Observer(plugin, code, history, release).run(classes)
+def observe(plugin: Plugin, code: Code, history: History, release: str, live: Live | None = None) -> Seen:
+    """Walk a plugin as one release would run it; ``live`` is what running it has told besides."""
+    return _Observer(plugin, code, history, release).run(live or Live())
 
 
 class _Observer:
@@ -58,12 +77,12 @@ class _Observer:
         self.returned: dict[tuple[str, str], Value] = {}
         self.done: set[int] = set()
 
-    def run(self, classes: tuple[str, ...]) -> Seen:
+    def run(self, live: Live) -> Seen:
         walk = self.walk
         try:
-            self._platforms(classes)
+            self._platforms(live.classes)
             self._members()
-            self._hooks()
+            self._hooks(live.hooks)
             self._drain()
             self._rest()
             self._drain()
@@ -79,7 +98,7 @@ class _Observer:
             lineages,
             self.returned,
             tuple(self.wrong),
-            tuple(self.not_judged),
+            (*self.not_judged, *live.failed),
         )
 
     # ---- the platform
@@ -160,9 +179,10 @@ class _Observer:
 
     # ---- the hooks
 
-    def _hooks(self) -> None:
+    def _hooks(self, live: tuple[LiveHook, ...]) -> None:
         for point in self.plugin.points(PLUGINS):
             self._entered(point, Reach("hooks"))
+        self.walk.facts.registrations.extend(self._unseen(live))
         for registration in self.walk.facts.registrations:
             for hook in alternatives(registration.hook):
                 if isinstance(hook, (Func, Bound)):
@@ -170,6 +190,19 @@ class _Observer:
                     self.done.add(id(function.node))
                     of = hook.of if isinstance(hook, Bound) else None
                     self.walk.alone(function, of, Reach("hook", registration.reach.sure))
+
+    def _unseen(self, live: tuple[LiveHook, ...]) -> Iterator[Registration]:
+        """The hooks that were registered and that reading has not told."""
+        told = {registration.target for registration in self.walk.facts.registrations}
+        for hook in live:
+            if hook.target in told:
+                continue
+            known = hook.module in self.walk.code.modules
+            value = self._module(hook.module, Reach("hooks")).get(hook.name, UNKNOWN) if known else UNKNOWN
+            module = hook.module if known else next((p.module for p in self.plugin.points(PLUGINS)), "")
+            name = self.walk.code.modules[module].file.name if module in self.walk.code.modules else hook.module
+            line = value.node.lineno if isinstance(value, (Func, Class)) else 1
+            yield Registration(hook.target, hook.type, value, Place(name, line), Reach("hooks"), ast.Pass())
 
     # ---- what is left
 
