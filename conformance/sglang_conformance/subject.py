@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .contract import tables
 from .contract.model import Contract
 from .probes.world import World, distribution_name
 
@@ -102,9 +103,15 @@ def find(name: str, contract: Contract) -> Subject:
     built_in = ", ".join(contract.detection) or "none"
     raise UnknownPlatform(
         f"--platform={name}: no such platform; installed plugins: {installed}; "
-        f"built into SGLang {contract.release}: {built_in}. "
+        f"built into SGLang {contract.release}: {built_in}{_elsewhere(name)}. "
         f"A plugin registers one under the entry-point group {group!r}"
     )
+
+
+def _elsewhere(name: str) -> str:
+    """In which releases SGLang brings a platform of that name, in words; empty where in none that is known."""
+    having = [release for release in tables.releases() if name in tables.load(release).detection]
+    return f" ({name} in {having[0]} to {having[-1]})" if having else ""
 
 
 def reference_world(subject: Subject, contract: Contract) -> World | None:

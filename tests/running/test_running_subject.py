@@ -140,3 +140,8 @@ def test_digest_of_what_has_no_files_is_empty(install: Install) -> None:
     install("acme-plugin", "")
     assert digest("acme-plugin") == ""
     assert digest("never-installed") == ""
+
+
+def test_platform_of_other_releases_is_told_with_those() -> None:
+    with pytest.raises(UnknownPlatform, match=r"built into SGLang 0\.5\.11: none \(cpu in 0\.5\.14 to 0\.5\.\d+\)\. "):
+        find("cpu", tables.load("0.5.11"))
