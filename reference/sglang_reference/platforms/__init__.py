@@ -36,6 +36,7 @@ if TABLE["detection"]:
     for _kind in TABLE["detection"]:
         globals()[f"_is_{_kind}_available"] = _asks(_kind)
         globals()[CLASSES[_kind]] = getattr(importlib.import_module(f".{_kind}", __name__), CLASSES[_kind])
+    del _kind
 
 
 def __getattr__(name: str) -> Any:
@@ -116,9 +117,9 @@ def _detect_built_in() -> SRTPlatform:
     return platform
 
 
-def _load_platform_class(path: str) -> type[SRTPlatform]:
+def _load_platform_class(qualname: str) -> type[SRTPlatform]:
     """The SRTPlatform subclass at a dotted path; raises TypeError where something else lies there."""
-    found = pkgutil.resolve_name(path)
+    found = pkgutil.resolve_name(qualname)
     if isinstance(found, type) and issubclass(found, SRTPlatform):
         return found
-    raise TypeError(f"{path} is no SRTPlatform subclass but {found!r}, of {type(found)}")
+    raise TypeError(f"{qualname} is no SRTPlatform subclass but {found!r}, of {type(found)}")
