@@ -69,11 +69,13 @@ def _show(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _diff(options: argparse.Namespace) -> Iterator[str]:
+    if options.html is not None and not options.html.parent.is_dir():
+        raise ContractError(
+            f"--html={options.html}: there is no folder {options.html.parent}; make it, or name another"
+        )
     found = diff(tables.load(options.older), tables.load(options.newer))
     targets = target_diff(*tables.load_indexes(options.older, options.newer))
     if options.html is not None:
-        if not options.html.parent.is_dir():
-            raise ContractError(f"--html={options.html}: there is no folder {options.html.parent}; make it")
         options.html.write_text(page(found, targets, every_target=options.hook_targets), encoding="utf-8")
         yield f"written to {options.html}"
     elif options.json:

@@ -8,7 +8,7 @@ that have it so: a new release is a few thousand lines, not a hundred thousand.
 from __future__ import annotations
 
 import lzma
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -137,37 +137,49 @@ class _Symbols(Mapping[str, Symbol]):
     def __init__(self, modules: dict[str, bytes], within: _Within) -> None:
         self.modules = modules
         self.within = within
-        self.read: dict[str, dict[str, str]] = {}
+        self.read: dict[str, dict[str, Symbol]] = {}
+        self.made: dict[str, Symbol] = {}  # by form: most symbols have one that others have, too
 
     def forms(self) -> Iterator[tuple[str, str]]:
         """Each path with its symbol as it stands in the file."""
-        for module in self.modules:
-            yield from self._of_module(module).items()
+        return (pair for module in self.modules for pair in self._lines(module))
 
     def __getitem__(self, path: str) -> Symbol:
-        return _symbol(self._of_module(_innermost(path, self.modules))[path])
+        return self._of_module(_innermost(path, self.modules))[path]
 
     def __contains__(self, path: object) -> bool:
         module = _innermost(str(path), self.modules)
         return bool(module) and path in self._of_module(module)
 
     def __iter__(self) -> Iterator[str]:
-        return (path for path, _ in self.forms())
+        return (path for module in self.modules for path in self._of_module(module))
 
     def __len__(self) -> int:
         return sum(len(self._of_module(module)) for module in self.modules)
 
-    def _of_module(self, module: str) -> dict[str, str]:
+    def items(self) -> ItemsView[str, Symbol]:
+        """The same as of any mapping, without looking each path up."""
+        return {path: symbol for module in self.modules for path, symbol in self._of_module(module).items()}.items()
+
+    def _of_module(self, module: str) -> dict[str, Symbol]:
         if module not in self.read:
-            self.read[module] = dict(self._lines(module))
+            self.read[module] = {path: self._made(form) for path, form in self._lines(module)}
         return self.read[module]
+
+    def _made(self, form: str) -> Symbol:
+        if form not in self.made:
+            self.made[form] = _symbol(form)
+        return self.made[form]
 
     def _lines(self, module: str) -> Iterator[tuple[str, str]]:
         for line in self.modules[module].decode().split(_LINE)[1:]:
-            below, code, *fields = line.split(_TAB)
-            runs = fields[2] if len(fields) > 2 else ""
-            if not runs or self.within[runs]:
-                yield f"{module}.{below}" if below else module, _TAB.join((code, *fields[:2])).rstrip(_TAB)
+            below, _, form = line.partition(_TAB)
+            if form.count(_TAB) == 3:
+                form, _, runs = form.rpartition(_TAB)
+                if not self.within[runs]:
+                    continue
+                form = form.rstrip(_TAB)
+            yield f"{module}.{below}" if below else module, form
 
 
 def _symbol(form: str) -> Symbol:
