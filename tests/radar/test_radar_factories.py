@@ -14,8 +14,13 @@ def giving(folder: Path, member: str, value: str, before: str = "") -> Path:
     return write(folder, {"vendor/platform.py": platform(body, before)})
 
 
+# What core asks of what it has made, in any release.
+OFFERED = "can_run = can_run_graph = capture_bs = capture_session = capture_one = replay_session = replay = None\n"
+OFFERED += "    alloc = alloc_extend = alloc_decode = free = None"
+
+
 def made_by(folder: Path, member: str, init: str, bases: str = "") -> Path:
-    return giving(folder, member, "Made", f"{POOLS}class Made({bases}):\n    def __init__{init}: ...")
+    return giving(folder, member, "Made", f"{POOLS}class Made({bases}):\n    {OFFERED}\n    def __init__{init}: ...")
 
 
 FIT = [
@@ -56,6 +61,36 @@ def test_class_that_is_not_made_as_sglang_makes_it(tmp_path: Path, member: str, 
 def test_runner_that_speculation_makes_otherwise_may_break(tmp_path: Path) -> None:
     folder = made_by(tmp_path, "get_graph_runner_cls", "(self, runner)")
     assert [f[:2] for f in found(folder, NEW)] == [("factory", "may break")]
+
+
+RUNNER = """
+class Runner:
+    def __init__(self, runner, **more):
+        self.capture_bs = []
+    def can_run{0}(self, batch): ...
+"""
+
+
+def test_what_core_asks_of_the_runner_that_it_has_made(tmp_path: Path) -> None:
+    old = giving(tmp_path / "old", "get_graph_runner_cls", "Runner", RUNNER.format(""))
+    assert found(old, OLD) == []
+    assert found(old, NEW) == [("factory", "breaks", "get_graph_runner_cls: can_run_graph")]
+    new = giving(tmp_path / "new", "get_graph_runner_cls", "Runner", RUNNER.format("_graph"))
+    assert found(new, OLD) == [("factory", "breaks", "get_graph_runner_cls: can_run")]
+    assert found(new, NEW) == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "class Runner:\n    def __init__(self, runner, **more): ...\n    def __getattr__(self, name): ...",
+        "class Runner:\n    def __init__(self, runner, **more):\n        setattr(self, 'can_run' + '_graph', 1)",
+        "from sglang.srt.core import Worker\nclass Runner(Worker):\n    def __init__(self, runner, **more): ...",
+        "import vendor_lib\n@vendor_lib.runner\nclass Runner:\n    def __init__(self, runner, **more): ...",
+    ],
+)
+def test_runner_that_may_have_it_all_the_same(tmp_path: Path, before: str) -> None:
+    assert found(giving(tmp_path, "get_graph_runner_cls", "Runner", before), NEW) == []
 
 
 @pytest.mark.parametrize("value", ["'vendor.Runner'", "Runner()"])

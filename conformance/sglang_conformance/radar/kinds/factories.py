@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from ..finding import Finding, Severity
 from ..reading.classes import lineage
 from ..reading.facts import Place
@@ -39,6 +41,31 @@ _MADE: dict[str, tuple[Made, ...]] = {
     "get_speculative_worker_cls": (Made(Given(0, ("server_args", "gpu_id", "nccl_port", "target_worker"))),),
     "get_speculative_cache_locs_fn": (Made(Given(0, tuple(_LOCATIONS.split()))),),
 }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What core asks of the objects that it has made, from ``since`` on and before ``until`` (empty: no bound)."""
+
+    names: tuple[str, ...]
+    since: str = ""
+    until: str = ""
+
+
+# FAC-020 to FAC-024 of the same catalogue.
+_ASKED: dict[str, tuple[Asked, ...]] = {
+    "get_graph_runner_cls": (
+        Asked(("can_run",), until="0.5.14"),
+        Asked(("can_run_graph",), since="0.5.14"),
+        Asked(("capture_bs",), since="0.5.22"),
+    ),
+    "get_full_graph_backend_cls": (
+        Asked(("capture_session", "capture_one", "can_run", "replay_session", "replay"), since="0.5.21"),
+    ),
+    "get_paged_allocator_cls": (Asked(("alloc", "alloc_extend", "alloc_decode", "free")),),
+}
+_HIDING = frozenset({"__getattr__", "__getattribute__", "__new__", "__setattr__"})
+_DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
 _FUNCTIONS = frozenset({"get_speculative_cache_locs_fn"})
 _POOLS = "sglang.srt.mem_cache.memory_pool."
 _COMMON = ("page_size", "dtype", "layer_num", "device", "enable_memory_saver", "start_layer", "end_layer")
@@ -65,6 +92,7 @@ def find(seen: Seen) -> Iterator[Finding]:
                 yield from _pool(seen, member, kind, each)
             else:
                 yield from _made(seen, member, each)
+                yield from _offers(seen, member, each)
 
 
 def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
@@ -110,9 +138,40 @@ def _made(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
         return
 
 
-def _holds(seen: Seen, since: str) -> bool:
-    names = seen.history.names
-    return not since or (since in names and names.index(seen.release.name) >= names.index(since))
+def _holds(seen: Seen, since: str, until: str = "") -> bool:
+    release = Version(seen.release.name)
+    return (not since or release >= Version(since)) and (not until or release < Version(until))
+
+
+def _offers(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
+    """What is made has the members that core asks it for. Of a class with bases elsewhere that cannot be told."""
+    if not isinstance(value, Class):
+        return
+    steps = lineage(value, seen.release)
+    own = [step for step in steps.steps if isinstance(step, Class)]
+    if steps.open or len(own) != len(steps.steps) or any(_hides(step) for step in own):
+        return
+    has = {name for step in own for name in (*step.names, *step.instance)}
+    asked = [a for a in _ASKED.get(member, ()) if _holds(seen, a.since, a.until)]
+    lacking = [name for each in asked for name in each.names if name not in has]
+    if lacking:
+        yield Finding(
+            "factory",
+            Severity.BREAKS,
+            f"{member}: {', '.join(lacking)}",
+            f"what {member} gives has no {', '.join(lacking)}",
+            seen.place(value),
+            f"SGLang {seen.release.name} asks the object that it has made for it",
+            f"define {', '.join(lacking)}",
+        )
+
+
+def _hides(of: Class) -> bool:
+    """Whether objects of a class may have what its text does not show."""
+    used = {n.id for n in ast.walk(of.node) if isinstance(n, ast.Name)}
+    used |= {n.attr for n in ast.walk(of.node) if isinstance(n, ast.Attribute)}
+    given = bool(of.node.keywords or of.node.decorator_list)
+    return given or not _HIDING.isdisjoint(of.names) or not _DYNAMIC.isdisjoint(used)
 
 
 def _parameters(seen: Seen, value: Value) -> tuple[Parameters, Func] | None:
