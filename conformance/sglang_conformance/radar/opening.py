@@ -35,9 +35,28 @@ def open_plugin(text: str) -> Plugin:
         elif os.sep in text or text.endswith(".whl"):
             raise PluginError(f"{text} does not exist; name a wheel, a source folder, or an installed distribution")
         else:
-            plugin = _installed(text)
+            plugin = _installed(_named(text), text)
     except OSError as error:
         raise PluginError(f"cannot read {error.filename or text}: {error.strerror or error}") from error
+    return _seen_through(plugin, text)
+
+
+def open_installed(name: str, home: Path) -> Plugin:
+    """The plugin of a distribution that is installed in a folder, which need not be on the import path.
+
+    Raises PluginError as :func:`open_plugin` does.
+    """
+    found = next(iter(importlib.metadata.distributions(name=name, path=[str(home)])), None)
+    if found is None:
+        raise PluginError(f"no distribution {name} is installed in {home}")
+    try:
+        return _seen_through(_installed(found, name), name)
+    except OSError as error:
+        raise PluginError(f"cannot read {error.filename or home}: {error.strerror or error}") from error
+
+
+def _seen_through(plugin: Plugin, text: str) -> Plugin:
+    """The plugin, with what its entry points name and was not found told as not read."""
     if not any(point.group in GROUPS for point in plugin.entry_points):
         reasons = f" ({'; '.join(plugin.unread)})" if plugin.unread else ""
         raise PluginError(f"{text} declares no entry point in the group {' or '.join(GROUPS)}{reasons}")
@@ -171,11 +190,14 @@ def _size(archive: zipfile.ZipFile, name: str, problems: list[str]) -> bool:
 # ---- an installed distribution
 
 
-def _installed(text: str) -> Plugin:
+def _named(text: str) -> importlib.metadata.Distribution:
     try:
-        distribution = importlib.metadata.distribution(text)
+        return importlib.metadata.distribution(text)
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        distribution = _provider(text)
+        return _provider(text)
+
+
+def _installed(distribution: importlib.metadata.Distribution, text: str) -> Plugin:
     points = tuple(EntryPoint(p.group, p.name, p.value, "entry_points.txt") for p in distribution.entry_points)
     name, version = distribution.metadata["Name"] or text, distribution.version
     home = _editable(distribution)

@@ -4,91 +4,29 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from packaging.version import Version
 
 from ..finding import Finding, Severity
 from ..reading.classes import lineage
 from ..reading.facts import Place
-from ..reading.fits import Given, Parameters, misfit
+from ..reading.fits import Parameters, misfit
 from ..reading.host import arguments
 from ..reading.observe import Seen
 from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
+from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
 
-_ALLOCATOR = ("page_size", "dtype", "device", "kvcache", "need_sort")
-_LOCATIONS = "req_pool_indices req_to_token start_offset end_offset batch_size draft_token_num device"
-
-
-@dataclass(frozen=True)
-class Made:
-    """How SGLang makes an object of what a member gives, or calls it. ``sure``: whenever it is asked for."""
-
-    given: Given
-    sure: bool = True
-    since: str = ""
-
-
-# The requirements of the area FAC say the same, with the lines of SGLang (requirements/catalogue/08-factories.toml).
-_MADE: dict[str, tuple[Made, ...]] = {
-    "get_graph_runner_cls": (
-        Made(Given(1)),
-        Made(Given(1, ("attn_backend", "speculative_num_steps", "speculative_num_draft_tokens")), False, "0.5.23"),
-    ),
-    "get_full_graph_backend_cls": (Made(Given(1, ("enable_memory_saver",))),),
-    "get_piecewise_backend_cls": (Made(Given(9)),),
-    "get_paged_allocator_cls": (Made(Given(1, _ALLOCATOR)),),
-    "get_speculative_worker_cls": (Made(Given(0, ("server_args", "gpu_id", "nccl_port", "target_worker"))),),
-    "get_speculative_cache_locs_fn": (Made(Given(0, tuple(_LOCATIONS.split()))),),
-}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What core asks of the objects that it has made, from ``since`` on and before ``until`` (empty: no bound)."""
-
-    names: tuple[str, ...]
-    since: str = ""
-    until: str = ""
-
-
-# FAC-020 to FAC-024 of the same catalogue.
-_ASKED: dict[str, tuple[Asked, ...]] = {
-    "get_graph_runner_cls": (
-        Asked(("can_run",), until="0.5.14"),
-        Asked(("can_run_graph",), since="0.5.14"),
-        Asked(("capture_bs",), since="0.5.22"),
-    ),
-    "get_full_graph_backend_cls": (
-        Asked(("capture_session", "capture_one", "can_run", "replay_session", "replay"), since="0.5.21"),
-    ),
-    "get_paged_allocator_cls": (Asked(("alloc", "alloc_extend", "alloc_decode", "free")),),
-}
 _HIDING = frozenset({"__getattr__", "__getattribute__", "__new__", "__setattr__"})
 _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
-_FUNCTIONS = frozenset({"get_speculative_cache_locs_fn"})
-_POOLS = "sglang.srt.mem_cache.memory_pool."
-_COMMON = ("page_size", "dtype", "layer_num", "device", "enable_memory_saver", "start_layer", "end_layer")
-_LATENT = (*_COMMON, "kv_lora_rank", "qk_rope_head_dim", "index_head_dim")
-# How SGLang makes a pool up to 0.5.21 (0.5.11, srt/model_executor/model_runner_kv_cache_mixin.py:291 to 324; 0.5.21,
-# srt/mem_cache/kv_cache_configurator.py:1421 to 1461). From 0.5.22 on it gives what its own pool of that kind takes.
-_POOLS_MADE = {
-    "get_mha_kv_pool_cls": Given(1, (*_COMMON, "head_num", "head_dim")),
-    "get_mla_kv_pool_cls": Given(1, _LATENT),
-    "get_nsa_kv_pool_cls": Given(1, (*_LATENT, "kv_cache_dim")),
-    "get_dsa_kv_pool_cls": Given(1, (*_LATENT, "kv_cache_dim")),
-}
-# SGLang's own pools, by kind (0.5.22, srt/mem_cache/kv_cache_configurator.py).
-_POOL_OF = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}
 
 
 def find(seen: Seen) -> Iterator[Finding]:
     """Each class or function of the plugin that a member gives, and that SGLang cannot use as it does."""
     for (member, kind), value in seen.returned.items():
-        pool = kind in _POOL_OF or member in _POOLS_MADE
-        for each in alternatives(value) if pool or member in _MADE else ():
+        pool = kind in POOL_OF or member in POOLS_MADE
+        for each in alternatives(value) if pool or member in MADE else ():
             yield from _kind(seen, member, each)
-            if kind in _POOL_OF:
+            if kind in POOL_OF:
                 yield from _pool(seen, member, kind, each)
             else:
                 yield from _made(seen, member, each)
@@ -114,7 +52,7 @@ def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
 
 
 def _thing(member: str) -> str:
-    return "function" if member in _FUNCTIONS else "class"
+    return "function" if member in FUNCTIONS else "class"
 
 
 def _made(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
@@ -122,7 +60,7 @@ def _made(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
     if taken is None:
         return
     parameters, line = taken
-    for made in _MADE.get(member) or (Made(_POOLS_MADE[member]),):
+    for made in MADE.get(member) or (Made(POOLS_MADE[member]),):
         why = misfit(made.given, parameters)
         if not why or not _holds(seen, made.since):
             continue
@@ -152,7 +90,7 @@ def _offers(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
     if steps.open or len(own) != len(steps.steps) or any(_hides(step) for step in own):
         return
     has = {name for step in own for name in (*step.names, *step.instance)}
-    asked = [a for a in _ASKED.get(member, ()) if _holds(seen, a.since, a.until)]
+    asked = [a for a in ASKED.get(member, ()) if _holds(seen, a.since, a.until)]
     lacking = [name for each in asked for name in each.names if name not in has]
     if lacking:
         yield Finding(
@@ -203,7 +141,7 @@ def _init(seen: Seen, of: Class) -> Func | None:
 
 def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]:
     """A pool derives from SGLang's own of its kind, and is made with what that is made with."""
-    own = seen.release.find(_POOLS + _POOL_OF[kind])
+    own = seen.release.find(POOLS + POOL_OF[kind])
     if not isinstance(value, Class) or own is None or own.symbol is None:
         return
     steps = lineage(value, seen.release)
@@ -215,7 +153,7 @@ def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]
             f"the pool {value.name} of {member} is none of SGLang's kind {kind!r}",
             seen.place(value),
             f"SGLang raises TypeError for a class that does not derive from {own.path}",
-            f"derive it from {_POOL_OF[kind]}, or give None for this kind",
+            f"derive it from {POOL_OF[kind]}, or give None for this kind",
         )
     init, old = _init(seen, value), arguments(own.symbol.signature)
     if init is None or old is None:
