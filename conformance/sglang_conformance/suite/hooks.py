@@ -27,6 +27,11 @@ _SGLANGS_OWN = ("sglang.", "sgl_kernel.", "sgl_kernel_npu.")
 _LOGGED = "SGLang logs it and carries on without the hook"
 
 
+def _release_of(host: str, contract: Contract) -> str:
+    """The release of an installed SGLang; empty for the reference, which has not all of a release."""
+    return contract.release if host == "installed" else ""
+
+
 @requirement("HOOK-001")
 @in_probe
 @given(program=programs(classes=False))
@@ -141,8 +146,8 @@ def test_hook_plugin_is_loaded_with_its_platform(subject: Subject) -> None:
 
 @requirement("HOOK-012")
 @in_host
-def test_target_exists_and_takes_such_a_hook(subject: Subject) -> None:
-    fitness.need_targets(rehearse(subject), cause=_LOGGED)
+def test_target_exists_and_takes_such_a_hook(subject: Subject, host: str, contract: Contract) -> str:
+    return fitness.need_targets(rehearse(subject), cause=_LOGGED, release=_release_of(host, contract))
 
 
 @requirement("HOOK-013")
@@ -157,14 +162,14 @@ def test_hooks_are_in_effect_once_the_platform_is_resolved(platform: Any, subjec
 
 @requirement("HOOK-014")
 @in_host
-def test_hook_takes_what_its_target_must_be_given(subject: Subject) -> None:
-    fitness.need_fit(rehearse(subject), least=True)
+def test_hook_takes_what_its_target_must_be_given(subject: Subject, host: str, contract: Contract) -> None:
+    fitness.need_fit(rehearse(subject), least=True, release=_release_of(host, contract))
 
 
 @requirement("HOOK-015")
 @in_host
-def test_hook_takes_whatever_its_target_takes(subject: Subject) -> None:
-    fitness.need_fit(rehearse(subject), least=False)
+def test_hook_takes_whatever_its_target_takes(subject: Subject, host: str, contract: Contract) -> None:
+    fitness.need_fit(rehearse(subject), least=False, release=_release_of(host, contract))
 
 
 @requirement("HOOK-016")

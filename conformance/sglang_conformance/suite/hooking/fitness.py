@@ -13,6 +13,7 @@ from typing import Any
 
 from ...probes.settings import DEFAULTS
 from .. import expect
+from . import indexed
 from .plugin import (
     Found,
     Missing,
@@ -33,20 +34,26 @@ Arguments = tuple[tuple[str, ...], tuple[str, ...]]
 """A call's shape: how many are given by position (by their names), and which by name."""
 
 
-def need_targets(registered: Sequence[Registration], *, cause: str) -> None:
+def need_targets(registered: Sequence[Registration], *, cause: str, release: str = "") -> str:
     """Every target exists and takes such a hook, but for those that another release has.
 
-    NotCovered for those that cannot be known here, once all others are right.
+    ``release``: that of an installed SGLang; its text tells of targets whose modules do not import here, and which they
+    are is returned. NotCovered for those that cannot be known, once all others are right.
     """
-    replaced, unknown = replacements(registered), []
+    replaced, unknown, told = replacements(registered), list[str](), list[str]()
     for registration in registered:
         try:
             wrong = refusal(registration, locate(registration.target, replaced).original)
         except Missing as missing:
             wrong = "" if of_another_release(registration, registered) else str(missing)
         except expect.NotCovered as uncovered:
-            unknown.append(f"{registration.target} ({uncovered})")
-            continue
+            try:
+                found = indexed.known(registration.target, release) if release else None
+            except Missing as missing:
+                wrong = "" if of_another_release(registration, registered) else str(missing)
+            else:
+                (told if found else unknown).append(f"{registration.target} ({uncovered})")
+                wrong = refusal(registration, found.original) if found else ""
         expect.that(
             not wrong,
             expected=f"{registration.target} takes a {registration.kind} hook",
@@ -57,6 +64,7 @@ def need_targets(registered: Sequence[Registration], *, cause: str) -> None:
         )
     if unknown:
         raise expect.NotCovered(f"hook targets that could not be judged: {'; '.join(dict.fromkeys(unknown))}")
+    return f"targets told from SGLang's text alone: {'; '.join(dict.fromkeys(told))}" if told else ""
 
 
 def need_effect(registered: Sequence[Registration]) -> None:
@@ -87,12 +95,13 @@ def _superseded(registered: Sequence[Registration]) -> tuple[Registration, ...]:
     return tuple(r for n, r in enumerate(registered) if r.kind == "REPLACE" and n < last.get(r.target, 0))
 
 
-def need_fit(registered: Sequence[Registration], *, least: bool) -> None:
+def need_fit(registered: Sequence[Registration], *, least: bool, release: str = "") -> None:
     """The hook's signature takes the target's calls.
 
-    ``least``: some way to give what the target requires and no more. Otherwise: every way to call it.
+    ``least``: some way to give what the target requires and no more. Otherwise: every way to call it. ``release``: that
+    of an installed SGLang; its text tells of targets whose modules do not import here.
     """
-    for registration, found in located(registered):
+    for registration, found in (*located(registered), *_told(registered, release)):
         target, hook = signature(found.original), signature(registration.hook)
         if target is None or hook is None:
             continue
@@ -111,6 +120,23 @@ def need_fit(registered: Sequence[Registration], *, least: bool) -> None:
                 + ("; the hook is given the original's result first" if registration.kind == "AFTER" else "")
                 + ("; the hook is given the original first" if registration.kind == "AROUND" else ""),
             )
+
+
+def _told(registered: Sequence[Registration], release: str) -> Iterator[tuple[Registration, Found]]:
+    """Those functions and methods whose modules do not import here, as the release's text has them."""
+    replaced = replacements(registered)
+    for registration in registered if release else ():
+        try:
+            locate(registration.target, replaced)
+        except expect.NotCovered:
+            try:
+                found = indexed.known(registration.target, release)
+            except Missing:
+                continue
+            if found is not None and inspect.isfunction(found.original):
+                yield registration, found
+        except Missing:
+            continue
 
 
 def _forms(target: inspect.Signature, found: Found, *, least: bool) -> Iterator[Arguments]:
