@@ -9,8 +9,21 @@ from .made import LAST, NEW, OLD, found, judged, platform, write
 POOLS = "from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, MLATokenToKVPool\n"
 
 
-def giving(folder: Path, member: str, value: str, before: str = "") -> Path:
-    body = f"def {member}(self, *args, **kwargs):\n    return {value}"
+# Declares graphs to every release: core asks for what captures them of such a platform alone.
+GRAPHS = """
+def support_cuda_graph(self):
+    return True
+def support_piecewise_cuda_graph(self):
+    return True
+@property
+def capabilities(self):
+    from sglang.srt.platforms.interface import PlatformCapabilities
+    return PlatformCapabilities(graph_capture=True, piecewise_graph=True)
+"""
+
+
+def giving(folder: Path, member: str, value: str, before: str = "", declared: str = GRAPHS) -> Path:
+    body = f"{declared}\ndef {member}(self, *args, **kwargs):\n    return {value}"
     return write(folder, {"vendor/platform.py": platform(body, before)})
 
 
@@ -91,6 +104,13 @@ def test_what_core_asks_of_the_runner_that_it_has_made(tmp_path: Path) -> None:
 )
 def test_runner_that_may_have_it_all_the_same(tmp_path: Path, before: str) -> None:
     assert found(giving(tmp_path, "get_graph_runner_cls", "Runner", before), NEW) == []
+
+
+@pytest.mark.parametrize("release", [OLD, LAST, NEW])
+@pytest.mark.parametrize("member", ["get_graph_runner_cls", "get_full_graph_backend_cls", "get_piecewise_backend_cls"])
+def test_core_asks_no_platform_without_graphs_for_what_captures_them(tmp_path: Path, member: str, release: str) -> None:
+    folder = giving(tmp_path, member, "Made", "class Made: ...", declared="")
+    assert [f for f in found(folder, release) if f[0] == "factory"] == []
 
 
 @pytest.mark.parametrize("value", ["'vendor.Runner'", "Runner()"])

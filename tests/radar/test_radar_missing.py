@@ -317,3 +317,33 @@ def test_member_of_a_class_with_bases_elsewhere(tmp_path: Path) -> None:
     folder = written(tmp_path, body, before)
     assert found(folder, OLD) == []
     assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.core.Net.was")]
+
+
+def test_attribute_that_objects_of_an_older_release_have_is_not_missed(tmp_path: Path) -> None:
+    """A class variable of the newer release may be what the older one sets on its objects."""
+    before = """
+from sglang.srt.core import Worker
+class Mine(Worker):
+    def go(self):
+        return self.speed, self.stop()
+"""
+    folder = written(tmp_path, "", before)
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("attribute", "may break", "sglang.srt.core.Worker.stop")]
+
+
+@pytest.mark.parametrize(
+    ("imported", "now"),
+    [
+        ("sglang.srt.elsewhere_too.stays", "sglang.srt.core.stays"),  # it was only passed on from there
+        ("sglang.srt.core.is_sparse_nsa", "sglang.srt.core.is_sparse_dsa"),
+        ("sglang.srt.core.goes", ""),
+    ],
+)
+def test_likely_new_place(tmp_path: Path, imported: str, now: str) -> None:
+    module, _, name = imported.rpartition(".")
+    folder = written(tmp_path, "", f"from {module} import {name}")
+    (finding,) = (f for f in judged(folder, NEW).findings if f.kind == "import")
+    assert finding.mend == (
+        f"it is likely {now} now" if now else f"do without {name}, or guard its use for the releases that have it"
+    )

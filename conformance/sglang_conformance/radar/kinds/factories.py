@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from ..finding import Finding, Severity
-from ..reading.classes import lineage
+from ..reading.classes import lineage, lookup
 from ..reading.facts import Place
 from ..reading.fits import Parameters, misfit
-from ..reading.host import arguments
+from ..reading.host import BASES, arguments
 from ..reading.observe import Seen
 from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
-from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
+from .made import ASKED, DECLARED_BY, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
 
 _HIDING = frozenset({"__getattr__", "__getattribute__", "__new__", "__setattr__"})
 _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
@@ -23,6 +23,8 @@ _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
 def find(seen: Seen) -> Iterator[Finding]:
     """Each class or function of the plugin that a member gives, and that SGLang cannot use as it does."""
     for (member, kind), value in seen.returned.items():
+        if not _is_asked(seen, member):
+            continue
         pool = kind in POOL_OF or member in POOLS_MADE
         for each in alternatives(value) if pool or member in MADE else ():
             yield from _kind(seen, member, each)
@@ -31,6 +33,13 @@ def find(seen: Seen) -> Iterator[Finding]:
             else:
                 yield from _made(seen, member, each)
                 yield from _offers(seen, member, each)
+
+
+def _is_asked(seen: Seen, member: str) -> bool:
+    """Whether core asks for what a member gives, as far as the platform's own declarations decide it."""
+    declaring = [name for name in DECLARED_BY.get(member, ()) if seen.release.contract.has(name)]
+    found = [lookup(lineage, name, seen.release) for lineage in seen.lineages for name in declaring]
+    return not declaring or any(each is not None and each.owner not in BASES for each in found)
 
 
 def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:

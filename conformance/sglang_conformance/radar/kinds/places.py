@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from ...contract.index import inside
+from ..reading.host import Release
 from ..reading.observe import Seen
 from ..reading.outside import ending
 
+_ALIKE = 0.85
 _CALLABLE = {"function": "function", "method": "function", "classmethod": "function", "staticmethod": "function"}
 
 
@@ -44,6 +47,8 @@ def likely(seen: Seen, path: str) -> str:
     was = old.find(path)
     if was is None or was.symbol is None:
         return ""
+    if was.path != path and seen.release.find(was.path) is not None:
+        return was.path  # it was only imported there
     kind = _kind(was.symbol.kind)
     parent, _, name = path.rpartition(".")
     of_class = parent.rpartition(".")[2] if was.symbol.kind not in ("function", "class", "module", "name") else ""
@@ -57,7 +62,15 @@ def likely(seen: Seen, path: str) -> str:
             found.append(there)
     if len(found) > 1:
         found = [there for there in found if there.split(".")[-2] == path.split(".")[-2]]
-    return found[0] if len(found) == 1 else ""
+    return found[0] if len(found) == 1 else _renamed(seen, parent, name, old)
+
+
+def _renamed(seen: Seen, parent: str, name: str, old: Release) -> str:
+    """What came beside the old place and has nearly the same name, as with the nsa that became dsa."""
+    beside = seen.release.index.members(parent)
+    came = {there.rpartition(".")[2]: there for there in beside if old.find(there) is None}
+    alike = difflib.get_close_matches(name, came, 2, _ALIKE)
+    return came[alike[0]] if len(alike) == 1 else ""
 
 
 def _kind(kind: str) -> str:

@@ -136,7 +136,7 @@ class Attributes(Frames):
         if lineage.open or (set_by_itself and not isinstance(holder, Super)) or name.startswith("__"):
             return ""
         bases = [step for step in lineage.steps if isinstance(step, str)]
-        return next((f"{base}.{name}" for base in bases if self.elsewhere(f"{base}.{name}")), "")
+        return next((f"{base}.{name}" for base in bases if self.history.is_method(f"{base}.{name}")), "")
 
     def has(self, holder: Value, name: str) -> bool | None:
         """Whether something has an attribute; None where that cannot be told."""

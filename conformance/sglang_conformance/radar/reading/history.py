@@ -10,6 +10,8 @@ from ...contract.model import Contract
 from .host import Release
 from .outside import ending
 
+_METHODS = frozenset({"method", "classmethod", "staticmethod", "property"})
+
 
 class History:
     """The releases that a plugin is held against, oldest first."""
@@ -58,6 +60,14 @@ class History:
     def elsewhere(self, path: str) -> bool:
         """Whether any release has it."""
         return any(self.has(name, path) for name in self.names)
+
+    def is_method(self, path: str) -> bool:
+        """Whether any release has a method or property there: what a class sets on its objects, no index tells."""
+        for name in self.names:
+            found = self.release(name).find(path)
+            if found is not None and found.symbol is not None and found.symbol.kind in _METHODS:
+                return True
+        return False
 
     def last_with(self, path: str, before: str) -> str:
         """The newest release before one that has it; empty where none has."""
