@@ -34,7 +34,8 @@ class Subject:
 
     ``entry_points`` are all of its name, in any group that speaks of SGLang; ``siblings`` the other entry points in
     such groups of the same distributions; ``requires`` the dependencies that its distribution declares; ``providers``
-    the distributions that provide any platform, this one's among them; ``groups`` those of the contract.
+    the distributions that provide any platform, this one's among them; ``groups`` those of the contract. ``home`` is
+    the folder that its distribution is installed in; empty for a built-in platform.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     requires: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
 
     @property
     def registered(self) -> tuple[EntryPoint, ...]:
@@ -95,8 +97,9 @@ def find(name: str, contract: Contract) -> Subject:
     if named:
         homes = {e.distribution for e in named}
         siblings = tuple(e for e in points if e.distribution in homes and e not in named)
-        requires = tuple(importlib.metadata.requires(named[-1].distribution) or ())
-        return Subject(name, False, named, siblings, requires, providers, contract.groups)
+        distribution = importlib.metadata.distribution(named[-1].distribution)
+        requires, home = tuple(distribution.requires or ()), str(distribution.locate_file(""))
+        return Subject(name, False, named, siblings, requires, providers, contract.groups, home)
     if name in contract.detection:
         return Subject(name, True, providers=providers, groups=contract.groups)
     installed = ", ".join(sorted({e.name for e in points if e.group == group})) or "none"

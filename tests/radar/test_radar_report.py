@@ -135,7 +135,7 @@ class Tags(HTMLParser):
 
 
 def test_page_is_whole_and_escapes_what_it_is_given() -> None:
-    nasty = Finding("im<b>port", Severity.BREAKS, "s", "<script>x</script>", Place("<i>.py", 1), "a & b", '"<u>"')
+    nasty = Finding("import", Severity.BREAKS, "<b>s</b>", "<script>x</script>", Place("<i>.py", 1), "a & b", '"<u>"')
     tags = Tags()
     tags.feed(page.page(made(release("1"), release("2", nasty, not_judged=("<img>",)))))
     assert tags.open == []

@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from .reading.facts import Place
+
+Kind = Literal[
+    "import",
+    "attribute",
+    "patch",
+    "call",
+    "class path",
+    "hook target",
+    "hook kind",
+    "hook parameters",
+    "kind",
+    "signature",
+    "factory",
+    "unread",
+    "hidden",
+    "superseded",
+    "deprecated",
+    "variable",
+    "reachable",
+]
+"""What a finding is about; some requirement of the area API speaks of each."""
 
 
 class Severity(Enum):
@@ -45,7 +67,7 @@ class Finding:
     that the plugin is compared from.
     """
 
-    kind: str
+    kind: Kind
     severity: Severity
     subject: str
     what: str
