@@ -13,7 +13,7 @@ from sglang_conformance.radar.reading.code import Code
 from sglang_conformance.radar.reading.observe import Live, LiveHook
 from sglang_conformance.radar.survey import judge
 
-from .made import NEW, OLD, contract, found, history, platform, write
+from .made import NEW, OLD, PYPROJECT, contract, found, history, platform, write
 
 COMPUTED = {
     "vendor/__init__.py": "def activate():\n    return ':'.join(['vendor.platform', 'A'])[:0] or named()\n"
@@ -33,25 +33,25 @@ COMPUTED = {
 }
 
 
+FAILED = (
+    "importing it for 0.5.23, failing = vendor.failing:register: OSError: no card",
+    "importing it for 0.5.23, absent = vendor.hooks:absent: AttributeError: module 'vendor.hooks' has no attribute"
+    " 'absent'",
+)
+
+
 def test_class_and_hooks_are_those_that_running_it_gives(tmp_path: Path) -> None:
-    plugin = open_plugin(str(write(tmp_path, COMPUTED)))
+    failing = PYPROJECT + 'failing = "vendor.failing:register"\nabsent = "vendor.hooks:absent"\n'
+    files = {**COMPUTED, "vendor/failing.py": "def register():\n    raise OSError('no card')"}
+    plugin = open_plugin(str(write(tmp_path, files, failing)))
     live = look(plugin, [contract(NEW)])
     hooks = tuple(LiveHook(f"sglang.srt.core.{n}", "AROUND", "vendor.hooks", f"on_{n}") for n in ("goes", "grows"))
-    assert live == {NEW: Live(("vendor.platform.VendorPlatform",), hooks)}
+    assert live == {NEW: Live(("vendor.platform.VendorPlatform",), hooks, FAILED)}
     assert not {"vendor", "sglang", "vendor.hooks"} & set(sys.modules)
 
 
-def test_plugin_that_fails_or_hangs_is_told(tmp_path: Path) -> None:
-    files = {
-        "vendor/__init__.py": "def activate():\n    raise OSError('no card')",
-        "vendor/hooks.py": "import no_such_thing",
-    }
-    (live,) = look(open_plugin(str(write(tmp_path / "a", files))), [contract(NEW)]).values()
-    assert live.failed[0] == "importing it for 0.5.23, vendor = vendor:activate: OSError: no card"
-    assert live.failed[1].startswith(
-        "importing it for 0.5.23, vendor_hooks = vendor.hooks:register: ModuleNotFoundError"
-    )
-    hanging = write(tmp_path / "b", {"vendor/__init__.py": "import time\ndef activate():\n    time.sleep(600)"})
+def test_plugin_that_hangs_is_told(tmp_path: Path) -> None:
+    hanging = write(tmp_path, {"vendor/__init__.py": "import time\ndef activate():\n    time.sleep(600)"})
     (live,) = look(open_plugin(str(hanging)), [contract(NEW)], deadline=3).values()
     assert len(live.failed) == 1
     assert live.failed[0].startswith("importing it for 0.5.23 failed: ")

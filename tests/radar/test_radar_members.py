@@ -122,3 +122,14 @@ def test_override_of_the_mixin_is_judged_too(tmp_path: Path) -> None:
 def test_member_that_core_does_not_call_may_take_what_it_likes(tmp_path: Path) -> None:
     folder = written(tmp_path, "def get_communicator_class(self, what, ever):\n    return None")
     assert found(folder, NEW) == []
+
+
+def test_device_is_a_text_since_core_asks_for_it(tmp_path: Path) -> None:
+    folder = written(tmp_path, "def get_device(self, local_rank: int) -> torch.device:\n    ...", "import torch")
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("kind", "may break", "get_device")]
+
+
+@pytest.mark.parametrize("said", ["", " -> str", " -> 'str'", " -> Device", " -> str | None"])
+def test_annotation_that_says_nothing_else_is_fine(tmp_path: Path, said: str) -> None:
+    assert found(written(tmp_path, f"def get_device(self, device_id=0){said}:\n    ..."), NEW) == []

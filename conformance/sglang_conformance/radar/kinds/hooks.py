@@ -122,7 +122,11 @@ def _fit(
         always, sometimes = f"it takes nothing, and a hook of this kind gets {_first(kind)} first", ""
     else:
         always, sometimes = stands_in(taken.dropped(first), Parameters.of(old))
-        sometimes = sometimes or _renamed(seen, target, taken.dropped(first), Parameters.of(old))
+        sometimes = (
+            f"{sometimes}, and callers may give it"
+            if sometimes
+            else _renamed(seen, target, taken.dropped(first), Parameters.of(old))
+        )
     if not always and not sometimes:
         return
     always_called = registration.reach.sure or registration.reach.root == "hooks"
@@ -134,7 +138,7 @@ def _fit(
         target,
         f"the {kind} hook {function.name} on {target} does not take its arguments",
         seen.place(function),
-        f"{always or f'{sometimes}, and callers may give it'}; the target has {symbol.signature}",
+        f"{always or sometimes}; the target has {symbol.signature}",
         f"take{after} what the target takes, or *args and **kwargs",
     )
 
@@ -148,7 +152,7 @@ def _renamed(seen: Seen, target: str, taken: Parameters, now: Parameters) -> str
         if before is not None:
             gone = [n for n in taken.positional if n in Parameters.of(before).names and n not in now.names]
             if gone:
-                return f"it calls its parameters {', '.join(gone)}, as the target's were up to {name}"
+                return f"it calls its parameters {', '.join(gone)}, as the target did up to {name}; callers may not"
     return ""
 
 

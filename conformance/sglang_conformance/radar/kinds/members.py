@@ -67,6 +67,7 @@ def _function(seen: Seen, lineage: Lineage, member: Member, function: Func) -> I
             )
     else:
         yield from _context(seen, member, function)
+        yield from _returned(seen, member, function)
         yield from _signature(seen, member, function)
 
 
@@ -97,6 +98,27 @@ def _context(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
             seen.place(function),
             f"core uses it at {member.calls[0]}",
             "decorate it with contextlib.contextmanager",
+        )
+
+
+# What core does with a text it cannot do with these, and the other way round.
+_APART = frozenset({"str", "torch.device", "type", "bool", "list"})
+
+
+def _returned(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
+    """What an override says that it returns is not what the member returns in this release."""
+    said = function.node.returns  # type: ignore[union-attr]
+    wanted = member.signature.rpartition("-> ")[2]
+    gives = ast.unparse(said).strip("\"'") if said is not None else ""
+    if member.calls and gives != wanted and {gives, wanted} <= _APART:
+        yield Finding(
+            "kind",
+            Severity.MAY_BREAK,
+            member.name,
+            f"{member.name} returns {gives}, where SGLang takes {wanted}",
+            seen.place(function),
+            f"{member.owner}.{member.name} returns {wanted} in this release; core uses it at {member.calls[0]}",
+            f"return {wanted}: def {member.name}{member.signature}",
         )
 
 

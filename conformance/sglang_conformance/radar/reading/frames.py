@@ -72,6 +72,7 @@ class Frames:
         self.depth = 0
         self.running: list[int] = []
         self.shims: set[str] = set()
+        self.too_deep: dict[Place, None] = {}
         self.conditions = 0
         self._steps = 0
         self._lineages: dict[Class, Lineage] = {}

@@ -10,7 +10,7 @@ from enum import Enum
 
 from ...contract import syntax
 from .calls import Calls
-from .facts import Reach
+from .facts import Place, Reach
 from .frames import Raised
 from .values import (
     UNKNOWN,
@@ -65,7 +65,10 @@ class Functions(Calls):
             self.module(parent).names.setdefault(last, PluginModule(name))
         scope = self.modules.setdefault(name, Scope({"__name__": Const(name)}))
         with self._within(name, scope, None):
-            self.block(self.code.modules[name].tree.body)
+            try:
+                self.block(self.code.modules[name].tree.body)
+            except RecursionError:
+                self.too_deep[Place(self.code.modules[name].file.name, 1)] = None
         return scope
 
     @contextmanager
@@ -159,6 +162,9 @@ class Functions(Calls):
         self.running.append(node)
         try:
             self.known[key] = self._run(function, places, names, of)
+        except RecursionError:
+            self.too_deep[Place(self.code.modules[function.module].file.name, function.node.lineno)] = None
+            self.known[key] = UNKNOWN
         finally:
             self.running.pop()
         return self.known[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from .values import UNKNOWN, Bound, Class, Const, Func, Value, alternatives
 from .walk import Walk
 
 POOL = "get_kv_pool_cls"
+# A chain of imports takes some ten frames of the walk for each module.
+_DEEP = 6000
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class _Observer:
 
     def run(self, live: Live) -> Seen:
         walk = self.walk
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _DEEP))
         try:
             self._platforms(live.classes)
             self._members()
@@ -88,6 +93,9 @@ class _Observer:
             self._drain()
         except TooMuch:
             self.not_judged["the plugin is too large to be walked whole: a part of it is not judged"] = None
+        finally:
+            sys.setrecursionlimit(limit)
+        self.not_judged.update(dict.fromkeys(f"{place}: too deeply nested to be walked" for place in walk.too_deep))
         lineages = tuple(walk.lineage(of) for of in walk.facts.platforms)
         return Seen(
             self.plugin,
