@@ -14,15 +14,21 @@ from typing import Any
 from sglang_reference._errors import not_covered
 
 from ._contract import TABLE
+from ._released import Lifetime, Parameters, released
 
 _WORDS = {"true": True, "1": True, "yes": True, "y": True, "false": False, "0": False, "no": False, "n": False}
 
 
 class EnvField:
-    """One variable, parsed on every read; ``default`` is what holds while it is unset or cannot be parsed."""
+    """One variable, parsed on every read; ``default`` is what holds while it is unset or cannot be parsed.
 
-    def __init__(self, default: Any) -> None:
+    ``secret``: the value is not to be shown.
+    """
+
+    @released(Parameters({"secret": Lifetime("0.5.19")}))
+    def __init__(self, default: Any, secret: bool = False) -> None:
         self.default = default
+        self.secret = secret
         self.name = ""
         self._set_to_none = False
 

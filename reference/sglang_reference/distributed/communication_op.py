@@ -100,14 +100,22 @@ def attn_cp_tp_broadcast_pyobj(data: list[Any]) -> list[Any]:
 
 
 def broadcast_pyobj(
-    data: list[Any], rank: int, dist_group: torch.distributed.ProcessGroup | None = None, src: int = 0
+    data: list[Any],
+    rank: int,
+    dist_group: torch.distributed.ProcessGroup | None = None,
+    src: int = 0,
+    force_cpu_device: bool = True,
 ) -> list[Any]:
-    """A list of objects of one global rank, on every rank of a group, by way of host memory."""
-    parcel = torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8)
-    size = torch.tensor([parcel.numel()], dtype=torch.long)
+    """A list of objects of one global rank, on every rank of a group.
+
+    They go by way of host memory; where that is not forced, by a CUDA device's if there is one.
+    """
+    device = "cuda" if torch.cuda.is_available() and not force_cpu_device else "cpu"
+    parcel = torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)
+    size = torch.tensor([parcel.numel()], dtype=torch.long, device=device)
     torch.distributed.broadcast(size, src=src, group=dist_group)
     if rank != src:
-        parcel = torch.empty(int(size), dtype=torch.uint8)
+        parcel = torch.empty(int(size), dtype=torch.uint8, device=device)
     torch.distributed.broadcast(parcel, src=src, group=dist_group)
     if rank == src:
         return data
@@ -139,6 +147,7 @@ _ABSENT = withdraw(
     globals(),
     {
         "attn_cp_tp_broadcast_pyobj": Lifetime("0.5.20"),
+        "broadcast_pyobj": Lifetime("0.5.20"),
         "tensor_model_parallel_fused_allreduce_rmsnorm_quant_per_group": Lifetime("0.5.17"),
     },
 )

@@ -29,7 +29,7 @@ _KINDS = ("cuda", "musa", "rocm")  # the devices for which SGLang has a class
 
 
 @released(Parameters({"group": Lifetime("0.5.13"), "device": Lifetime("0.5.13")}))
-def dispatch_custom_allreduce(group: Any = None, device: Any = None) -> Callable[..., Any]:
+def dispatch_custom_allreduce(group: Any, device: Any) -> Callable[..., Any]:
     """The class for the ranks of ``group`` on ``device``: the second generation where it is switched on and the group
     can use it, and else the first, which finds out for itself whether it is disabled.
 
