@@ -9,8 +9,8 @@ from typing import Any
 
 from sglang_conformance.contract import tables
 
-from . import layouts, members
-from .comparing import Difference
+from . import collectives, layouts, members
+from .comparing import NOTHING, Difference
 
 ANY = object()
 """Stands for whatever a side has."""
@@ -18,16 +18,15 @@ ANY = object()
 
 @dataclass(frozen=True)
 class Known:
-    """A difference that stays: where in a subject's stories it is (a pattern), what each side has there, and why.
+    """A difference that stays: the places of a subject's stories (patterns) with what each side has there, and why.
 
-    ``world`` shows it. ``first`` and ``gone``: the first release that has it, and the first that has it no longer.
+    ``world`` shows it, at the first place at least. ``first`` and ``gone``: the first release that has it, and the
+    first that has it no longer.
     """
 
     name: str
     subject: str
-    place: str
-    real: Any
-    reference: Any
+    shows: tuple[tuple[str, Any, Any], ...]
     world: Any
     why: str
     first: str = ""
@@ -41,18 +40,50 @@ class Known:
 
     def explains(self, difference: Difference) -> bool:
         """Whether this is what was found."""
-        sides = ((self.real, difference.real), (self.reference, difference.reference))
-        alike = all(known is ANY or (type(known) is type(seen) and known == seen) for known, seen in sides)
-        return alike and re.fullmatch(self.place, difference.place) is not None
+        return any(_is(shown, difference) for shown in self.shows)
+
+    def is_shown_by(self, found: Sequence[Difference]) -> bool:
+        """Whether the first place is among those found, and so the difference itself."""
+        return any(_is(self.shows[0], difference) for difference in found)
+
+
+def _is(shown: tuple[str, Any, Any], difference: Difference) -> bool:
+    place, *sides = shown
+    seen = (difference.real, difference.reference)
+    alike = all(
+        known is ANY or (type(known) is type(has) and known == has) for known, has in zip(sides, seen, strict=True)
+    )
+    return alike and re.fullmatch(place, difference.place) is not None
+
+
+def _failing(name: str, error: str) -> tuple[tuple[str, Any, Any], ...]:
+    """SGLang's error where the reference gives a value and changes tensors, or refuses the call for another reason."""
+    call = rf"/\d/\d+:(tp|world)\.{name}"
+    return (
+        (f"{call}/error", error, NOTHING),
+        (f"{call}/value", NOTHING, ANY),
+        (f"{call}/error", error, "RuntimeError"),
+        (f"{call}/error", error, "AssertionError"),
+        (f"{call}/after/.*", ANY, ANY),
+    )
+
+
+_ROWS = collectives.Tensor((2, 1))
+_COMMUNICATED = (
+    "{} works in SGLang only where PyNCCL is available, and fails on any other group. The reference serves it through "
+    "torch.distributed."
+)
+_REGISTERED = (
+    "SGLang's {} goes by an operator that it registers for its built-in accelerators alone, so it fails on CPU tensors."
+    " The reference calls torch.distributed."
+)
 
 
 KNOWN: tuple[Known, ...] = (
     Known(
         "capabilities-frozen",
         "members",
-        r"/\d+:\(capabilities\)/error",
-        "AttributeError",
-        "FrozenInstanceError",
+        ((r"/\d+:\(capabilities\)/error", "AttributeError", "FrozenInstanceError"),),
         members.World(calls=(("(capabilities)", ("supports_triton",), {}),)),
         "SGLang's capabilities are a msgspec.Struct, the reference's a dataclass, as it needs no msgspec. Changing one "
         "raises AttributeError in both, of which FrozenInstanceError is a kind.",
@@ -61,9 +92,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "pynccl-without-library",
         "layouts",
-        r"/\d+:survey/value/tp/pynccl/list/1",
-        False,
-        True,
+        ((r"/\d+:survey/value/tp/pynccl/list/1", False, True),),
         layouts.World(size=2, sizes={"tp": 2}, making={"duplicate_tp_group": True}),
         "Where the tensor-parallel group is duplicated, SGLang switches on PyNCCL even where its library is missing, "
         "and the next operation fails. The reference switches on only what is available.",
@@ -71,9 +100,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "self-pp-forgotten",
         "layouts",
-        r"/\d+:quit/events",
-        ANY,
-        ANY,
+        ((r"/\d+:quit/events", ANY, ANY),),
         layouts.World(steps=("join", "lay_out", "leave", "quit")),
         "SGLang never destroys the group of a rank alone, which it makes since 0.5.19. The reference destroys it with "
         "the world's group, so that nothing is left behind.",
@@ -82,13 +109,56 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "ensure-with-backend",
         "layouts",
-        r"/\d+:ensure/(error|value|events)",
-        ANY,
-        ANY,
+        ((r"/\d+:ensure/(error|value|events)", ANY, ANY),),
         layouts.World(steps=("join", "ensure")),
         "SGLang's ensure_model_parallel_initialized passes the backend where a size is expected, and cannot make "
         "groups. The reference makes them.",
         gone="0.5.15",
+    ),
+    Known(
+        "all-gatherv-without-pynccl",
+        "collectives",
+        _failing("all_gatherv", "AttributeError"),
+        collectives.World((collectives.Call("world", "all_gatherv", (_ROWS,)),)),
+        _COMMUNICATED.format("all_gatherv"),
+    ),
+    Known(
+        "reduce-scatterv-without-pynccl",
+        "collectives",
+        _failing("reduce_scatterv", "AttributeError"),
+        collectives.World((collectives.Call("world", "reduce_scatterv", (_ROWS,)),)),
+        _COMMUNICATED.format("reduce_scatterv"),
+    ),
+    Known(
+        "all-to-all-on-cpu",
+        "collectives",
+        _failing("all_to_all_single", "NotImplementedError"),
+        collectives.World((collectives.Call("world", "all_to_all_single", (_ROWS, _ROWS)),)),
+        _REGISTERED.format("all_to_all_single"),
+        first="0.5.13",
+    ),
+    Known(
+        "gather-into-on-cpu",
+        "collectives",
+        _failing("all_gather_into_tensor", "NotImplementedError"),
+        collectives.World((collectives.Call("world", "all_gather_into_tensor", (collectives.Tensor((4, 1)), _ROWS)),)),
+        _REGISTERED.format("all_gather_into_tensor"),
+        gone="0.5.19",
+    ),
+    Known(
+        "reduce-scatter-on-cpu",
+        "collectives",
+        _failing("reduce_scatter_(tensor|along_dim)", "NotImplementedError"),
+        collectives.World((collectives.Call("world", "reduce_scatter_tensor", (_ROWS, collectives.Tensor((4, 1)))),)),
+        _REGISTERED.format("reduce_scatter_tensor"),
+        gone="0.5.19",
+    ),
+    Known(
+        "quant-all-reduce-on-cpu",
+        "collectives",
+        _failing("quant_all_reduce", "NotImplementedError"),
+        collectives.World((collectives.Call("world", "quant_all_reduce", (_ROWS,)),)),
+        _REGISTERED.format("quant_all_reduce"),
     ),
 )
 

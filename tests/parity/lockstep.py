@@ -76,7 +76,7 @@ def misplaced(pair: Pair, subjects: Collection[str]) -> list[str]:
     for known in (each for each in KNOWN if each.subject in subjects):
         ((real, reference),) = pair.enact(known.subject, [known.world])
         found = differences(real, reference)
-        seen = any(known.explains(difference) for difference in found)
+        seen = known.is_shown_by(found)
         if seen and not known.holds(pair.release):
             complaints.append(f"{known.name} is found, though it is not listed for this release")
         if known.holds(pair.release):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,64 +15,98 @@ from typing import Any
 
 from sglang_conformance.contract import tables
 from sglang_conformance.probes import client
+from sglang_conformance.probes.channel import ChannelError
 from sglang_conformance.probes.client import Child, Warm, Zygote
 from sglang_conformance.probes.world import World
 
 from . import releases
+from .collectives import RANKS
 from .subjects import SHARES
 
 _TESTS = str(Path(__file__).parents[1])
 _START = 120.0
 _ONE_BATCH = 120.0
+_LAST_WORDS = 5.0
+RANKED = ("collectives",)
+"""The subjects whose worlds are enacted by several ranks."""
 
 
 class SideError(RuntimeError):
     """A side could not be made, or a world was not enacted whole: no parity can be told."""
 
 
+Sides = tuple[tuple[Child, ...], tuple[Child, ...]]
+"""The processes of the real SGLang and of the reference, which enact a world together."""
+
+
 @dataclass(frozen=True)
 class Pair:
-    """The sides of one release, each a process that forks for every batch of worlds."""
+    """The sides of one release: a process each that forks for every batch of worlds, and ranks that live on."""
 
     release: str
-    real: Child
-    reference: Child
+    alone: Sides
+    together: Sides
 
     def enact(self, subject: str, worlds: Sequence[Any]) -> list[tuple[Any, Any]]:
         """The stories of the real SGLang and of the reference of each world; both tell them at the same time.
 
         Raises SideError where one of them was not told.
         """
+        sides = self.together if subject in RANKED else self.alone
         request = {"subject": f"parity.{subject}", "worlds": [dataclasses.asdict(world) for world in worlds]}
-        sides = {"real": self.real, "reference": self.reference}
-        for side in sides.values():
-            side.control.send(request)
-        real, reference = (self._stories(name, side) for name, side in sides.items())
-        return list(zip(real, reference, strict=True))
+        for side in sides:
+            for child in side:
+                child.control.send(request)
+        real, reference = (
+            [self._stories(name, child) for child in side]
+            for name, side in zip(("real", "reference"), sides, strict=True)
+        )
+        return list(zip(_by_world(real), _by_world(reference), strict=True))
 
-    def _stories(self, name: str, side: Child) -> Any:
-        received = side.control.receive(timeout=_ONE_BATCH)
+    def _stories(self, name: str, child: Child) -> list[Any]:
+        try:
+            received = child.control.receive(timeout=_ONE_BATCH)
+        except ChannelError as error:
+            raise SideError(f"a process of the {name} SGLang {self.release} does not answer: {error}") from error
         if received is None:
-            raise SideError(f"the process of the {name} SGLang {self.release} is gone")
+            raise SideError(f"a process of the {name} SGLang {self.release} is gone: {_last_words(child)}")
         told = received[0]
         if "stories" not in told:
-            raise SideError(f"the {name} SGLang {self.release} did not enact the world: {told.get('broke') or told}")
-        return told["stories"]
+            raise SideError(f"the {name} SGLang {self.release} did not enact the worlds: {told.get('broke') or told}")
+        return list(told["stories"])
+
+
+def _last_words(child: Child) -> str:
+    with contextlib.suppress(OSError):
+        told = child.results.receive(timeout=_LAST_WORDS)
+        if told is not None and "failure" in told[0]:
+            return str(told[0]["failure"]["traceback"])
+    return "it said nothing of why"
+
+
+def _by_world(stories: Sequence[list[Any]]) -> list[Any]:
+    """Of every process's stories, each world's: the one process's own, or those of all ranks by their numbers."""
+    if len(stories) == 1:
+        return stories[0]
+    return [{str(rank): story for rank, story in enumerate(ranks)} for ranks in zip(*stories, strict=True)]
 
 
 def start() -> Zygote:
     """The process that both sides of all releases come from; it has imported torch."""
     subjects = [f"parity.{subject}" for subject in SHARES]
     path = os.pathsep.join(filter(None, (_TESTS, os.environ.get("PYTHONPATH"))))
-    return client.start(["torch", "numpy", "parity.rooms", *subjects], {"PYTHONPATH": path})
+    return client.start(["torch", "numpy", "parity.rooms", "parity.ranks", *subjects], {"PYTHONPATH": path})
 
 
 @contextmanager
 def pair(zygote: Zygote, release: str) -> Iterator[Pair]:
     """The sides of a release, ended at the end. Raises SideError where the real one is not here, or does not import."""
     with ExitStack() as stack:
-        real, reference = warm(zygote, release, stack)
-        yield Pair(release, _room(real, stack), _room(reference, stack))
+        both = warm(zygote, release, stack)
+        real, reference = ((_started(side, stack, "parity.rooms:live"),) for side in both)
+        meetings = stack.enter_context(tempfile.TemporaryDirectory(prefix="sglang-conformance-parity-"))
+        ranked = [_ranks(side, stack, f"{meetings}/{number}") for number, side in enumerate(both)]
+        yield Pair(release, (real, reference), (ranked[0], ranked[1]))
 
 
 def warm(zygote: Zygote, release: str, stack: ExitStack) -> tuple[Warm, Warm]:
@@ -103,8 +139,14 @@ def warm(zygote: Zygote, release: str, stack: ExitStack) -> tuple[Warm, Warm]:
     return real, reference
 
 
-def _room(side: Warm, stack: ExitStack) -> Child:
-    child = side.start("parity.rooms:live").child()
+def _ranks(side: Warm, stack: ExitStack, meeting: str) -> tuple[Child, ...]:
+    return tuple(
+        _started(side, stack, "parity.ranks:live", rank=rank, size=RANKS, meeting=meeting) for rank in range(RANKS)
+    )
+
+
+def _started(side: Warm, stack: ExitStack, job: str, **arguments: Any) -> Child:
+    child = side.start(job, arguments).child()
     stack.callback(side.end, child)
     return child
 
