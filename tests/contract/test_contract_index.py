@@ -100,6 +100,7 @@ def test_what_is_not_there_is_certainly_absent(path: str) -> None:
         ("sglang.b.gone.x", "sglang.b.gone", "imported from sglang.a.gone"),
         ("sglang.lazy.absent", "sglang.lazy", "may have names that its text does not show"),
         ("sglang.c.Net.pause", "sglang.c.Net", "what it has from torch.nn.Module is not known"),
+        ("sglang.c.Child.__init__", "sglang.c.Child", "every class has __init__"),
         ("sglang.c.Made.pause", "sglang.c.Made", "what it has from sglang.c.Made is not known"),
         ("sglang.c.Odd.pause", "sglang.c.Odd", "what it has from sglang.c.gone is not known"),
     ],

@@ -126,6 +126,17 @@ def test_members_that_are_hung_on_a_class_are_its_own() -> None:
     assert "other" not in found
 
 
+def test_slots_are_members() -> None:
+    found = symbols(
+        "class C:\n    __slots__ = ('a', 'b')\nclass D:\n    __slots__ = 'c'\nclass E:\n    __slots__ = made()"
+    )
+    assert {path for path in found if "." in path} == {
+        *("C.__slots__", "C.a", "C.b"),
+        *("D.__slots__", "D.c"),
+        "E.__slots__",
+    }
+
+
 def test_names_for_type_checkers_are_not_there() -> None:
     found = symbols("""
     import typing

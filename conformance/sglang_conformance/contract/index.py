@@ -17,6 +17,8 @@ SymbolKind = Literal[
 
 PACKAGE = "sglang"
 
+_OF_EVERY_CLASS = frozenset(dir(object)) | {"__dict__", "__module__", "__name__", "__qualname__", "__call__"}
+
 
 @dataclass(frozen=True)
 class Symbol:
@@ -164,6 +166,8 @@ class _Search:
                 return self.follow(f"{base}.{name}", trail)
             elif symbol.open:
                 unknown = unknown or base
+        if not unknown and name in _OF_EVERY_CLASS:
+            return Unknown(dotted, f"every class has {name}, by itself or by its decorator")
         return Unknown(dotted, f"what it has from {unknown} is not known") if unknown else None
 
     def lineage(self, dotted: str) -> tuple[str, ...]:

@@ -138,6 +138,10 @@ class _Reader:
             guard = isinstance(value, ast.Constant) and value.value is None
             symbol = Symbol("name", origin=origin) if origin else Symbol("attribute")
             yield target.id, _Bound(symbol, guard=guard)
+            if target.id == "__slots__" and value is not None:
+                slots = syntax.constant(value)
+                names = [slots] if isinstance(slots, str) else slots if isinstance(slots, list) else []
+                yield from ((name, _Bound(Symbol("attribute"))) for name in names)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for item in target.elts:
                 yield from self._assigned(item, None)
