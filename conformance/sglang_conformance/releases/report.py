@@ -21,10 +21,13 @@ def line(result: Result) -> str:
     if result.ended in ("absent", "broken"):
         word = "not there" if result.ended == "absent" else "NO VERDICT"
         return f"{release} {word}: {result.said}"
-    verdicts = ", ".join(f"{profile} {verdict}" for profile, verdict in result.verdicts.items())
-    failed = f"; failed {_listed(result.failed)}" if result.failed else ""
-    said = f" ({result.said})" if result.said else ""
-    return f"{release} {verdicts}{failed}{said}, {result.seconds:.0f} s"
+    profiles: dict[str, list[str]] = {}
+    for profile, verdict in result.verdicts.items():
+        profiles.setdefault(verdict, []).append(profile)
+    told = [f"{verdict}: {', '.join(names)}" for verdict, names in profiles.items()]
+    told += [f"failed {_listed(result.failed)}"] if result.failed else []
+    told += [result.said] if result.said else []
+    return f"{release} {'; '.join(told)}; {result.seconds:.0f} s"
 
 
 def table(results: Sequence[Result]) -> Iterator[str]:
