@@ -30,6 +30,8 @@ def find(seen: Seen) -> Iterator[Finding]:
         found = seen.release.find(registration.target)
         if found is None:
             # Of a class with bases outside SGLang, a member is only missed where a release had it.
+            if seen.facts.shimmed(registration.target):
+                continue
             absent = seen.release.index.resolve(registration.target) is None
             if absent or seen.history.elsewhere(registration.target):
                 yield _gone(seen, registration, registration.target)

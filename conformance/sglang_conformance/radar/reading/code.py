@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 from ...contract import syntax
 from ...contract.errors import ContractError
 from ..plugin import Plugin, SourceFile
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Code:
 
     modules: Mapping[str, Module]
     unread: tuple[str, ...]
+    notes: dict[ast.AST, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, plugin: Plugin) -> Code:
@@ -57,29 +61,62 @@ class Code:
     @cached_property
     def mentioned(self) -> frozenset[str]:
         """Every name that is used somewhere, by name, as an attribute, or as a text that may be looked up by."""
-        return frozenset(name for module in self.modules.values() for name in _mentions(module.tree))
+        return self._names[0]
 
     @cached_property
     def imported(self) -> frozenset[str]:
-        """Every dotted path that an import statement of the plugin names."""
-        found = set()
+        """Every dotted path that an import statement of the plugin names, and all that lead to it."""
+        paths = (path.split(".") for path in self._names[1])
+        return frozenset(".".join(parts[:end]) for parts in paths for end in range(1, len(parts) + 1))
+
+    @cached_property
+    def _names(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What is mentioned, and what is imported: in one walk, as that takes long."""
+        mentioned: set[str] = set()
+        imported: set[str] = set()
         for module in self.modules.values():
             for node in ast.walk(module.tree):
+                mentioned.update(_mentions(node))
                 if isinstance(node, ast.Import):
-                    found |= {alias.name for alias in node.names}
+                    imported.update(alias.name for alias in node.names)
                 elif isinstance(node, ast.ImportFrom):
                     start = module.absolute(node)
-                    found |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
-        return frozenset(found)
+                    imported.update((start, *(f"{start}.{alias.name}" for alias in node.names)))
+        return frozenset(mentioned), frozenset(imported)
+
+    def set_on_self(self, node: ast.ClassDef) -> frozenset[str]:
+        """The attributes that the methods of a class set on ``self`` or ``cls``; looked up once for all releases."""
+        return self._kept(node, _set_on_self)
+
+    def is_generator(self, node: ast.AST) -> bool:
+        """Whether a function yields; looked up once for all releases."""
+        return self._kept(node, _is_generator)
+
+    def _kept(self, node: ast.AST, look: Callable[[Any], T]) -> T:
+        if node not in self.notes:
+            self.notes[node] = look(node)
+        found: T = self.notes[node]
+        return found
 
 
-def _mentions(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 100:
-            yield from (part for part in node.value.replace(":", ".").split(".") if part.isidentifier())
-        elif isinstance(node, ast.ImportFrom):
-            yield from (alias.name for alias in node.names)
+def _set_on_self(node: ast.ClassDef) -> frozenset[str]:
+    found = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store) and isinstance(child.value, ast.Name):
+            found |= {child.attr} if child.value.id in ("self", "cls") else set()
+    return frozenset(found)
+
+
+def _is_generator(node: ast.AST) -> bool:
+    return any(isinstance(child, (ast.Yield, ast.YieldFrom)) for child in ast.walk(node))
+
+
+def _mentions(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif isinstance(node, ast.Attribute):
+        yield node.attr
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 100:
+        yield from (part for part in node.value.replace(":", ".").split(".") if part.isidentifier())
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.name for alias in node.names)

@@ -81,7 +81,7 @@ class Definitions(Functions):
         for decorator in node.decorator_list:
             self._decorator(decorator)
         names: dict[str, Value] = {}
-        of = Class(self.name, node, bases, names, _set_on_self(node))
+        of = Class(self.name, node, bases, names, self.code.set_on_self(node))
         outside, self.scope = self.scope, Scope(names, self.scope)
         first = len(self.defined)
         try:
@@ -110,12 +110,3 @@ class Definitions(Functions):
 def is_plugin_hook(value: Value) -> bool:
     """Whether it is SGLang's decorator that registers a hook."""
     return isinstance(value, Host) and value.path.endswith(".plugin_hook")
-
-
-def _set_on_self(node: ast.ClassDef) -> frozenset[str]:
-    """The attributes that methods set on their first argument."""
-    found = set()
-    for child in ast.walk(node):
-        if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store) and isinstance(child.value, ast.Name):
-            found |= {child.attr} if child.value.id in ("self", "cls") else set()
-    return frozenset(found)

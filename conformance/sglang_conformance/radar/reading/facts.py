@@ -101,5 +101,10 @@ class Facts:
     misfits: list[Misfit] = field(default_factory=list)
     outdated: list[Outdated] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
+    shims: set[str] = field(default_factory=set)
     classes: list[Class] = field(default_factory=list)
     platforms: list[Class] = field(default_factory=list)
+
+    def shimmed(self, path: str) -> bool:
+        """Whether a dotted path leads into a module that the plugin puts in the place of SGLang's."""
+        return any(path == shim or path.startswith(f"{shim}.") for shim in self.shims)

@@ -71,7 +71,6 @@ class Frames:
         self.guards: list[Guard] = []
         self.depth = 0
         self.running: list[int] = []
-        self.shims: set[str] = set()
         self.too_deep: dict[Place, None] = {}
         self.conditions = 0
         self._steps = 0
@@ -139,7 +138,7 @@ class Frames:
 
     def missing(self, use: Use, path: str, node: ast.AST, *, kind: str = "AttributeError") -> None:
         """Note a use of something that is not there; ends the block that guards it."""
-        if any(path == shim or path.startswith(f"{shim}.") for shim in self.shims):
+        if self.facts.shimmed(path):
             return
         reach = self._around(kind)
         if reach is not None:

@@ -177,7 +177,7 @@ class Functions(Calls):
             ends = self.block(function.node.body) is Flow.END
             returned = self.returns
         is_plain = isinstance(function.node, ast.FunctionDef) and not function.opaque
-        if not is_plain or any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in ast.walk(function.node)):
+        if not is_plain or self.code.is_generator(function.node):
             return UNKNOWN
         return either([*returned, *([] if ends else [Const(None)])])
 

@@ -226,7 +226,7 @@ class _Observer:
         """Walk modules and functions that the plugin never speaks of: they are found in another way, if at all."""
         code, reach = self.walk.code, Reach("other", sure=False)
         for name in code.modules:
-            if not any(path == name or path.startswith(f"{name}.") for path in code.imported):
+            if name not in code.imported:
                 self._module(name, reach)
         before = -1
         while before != len(self.done):

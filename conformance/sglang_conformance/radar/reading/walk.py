@@ -116,7 +116,7 @@ class Walk(Definitions):
     def _put(self, target: ast.Subscript, value: Value) -> None:
         holder, key = self.eval(target.value), self.eval(target.slice)
         if isinstance(holder, External) and holder.path == "sys.modules" and isinstance(key, Const):
-            self.shims.add(str(key.value))  # the plugin puts a module of its own there
+            self.facts.shims.add(str(key.value))  # the plugin puts a module of its own there
         if isinstance(target.value, ast.Name) and isinstance(holder, Table) and target.value.id in self.scope.names:
             known = isinstance(key, Const) and self.reach.sure
             pairs = tuple(pair for pair in holder.items if pair[0] != key)
