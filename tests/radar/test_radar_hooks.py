@@ -39,6 +39,10 @@ def test_target_that_moved_tells_the_new_place(tmp_path: Path) -> None:
 REGISTERED = [
     """
     def register():
+        HookRegistry.register(CORE + '.goes', hook, HookType('around'))
+    """,
+    """
+    def register():
         HookRegistry.register(f'{CORE}.goes', hook, HookType.AROUND)
     """,
     """
@@ -268,3 +272,9 @@ def test_hook_that_a_closure_makes_is_judged(tmp_path: Path) -> None:
     text = "def make(name):\n    def hook(original, x):\n        return name\n    return hook\n"
     text += "def register():\n    HookRegistry.register(CORE + '.grows', make('a'), HookType.AROUND)"
     assert found(hooked(tmp_path, text), NEW) == [("hook parameters", "breaks", GROWS)]
+
+
+def test_target_in_a_module_that_the_plugin_puts_there(tmp_path: Path) -> None:
+    text = "import sys, types\nsys.modules['sglang.srt.mine'] = types.ModuleType('m')\ndef hook(original, x): ...\n"
+    text += "def register():\n    HookRegistry.register('sglang.srt.mine.f', hook, HookType.AROUND)"
+    assert found(hooked(tmp_path, text), NEW) == []

@@ -99,6 +99,8 @@ class Calls(Expressions):
         self.doubt()
         if called.path.endswith("hook_registry.HookRegistry.register"):
             self.registered(node, places, names)
+        elif called.path.endswith("hook_registry.HookType") and len(places) == 1:
+            return places[0]
         elif called.path == CAPABILITIES:
             for name in names:
                 if self.release.find(f"{CAPABILITIES}.{name}") is None:
