@@ -55,7 +55,7 @@ PLANTED: Sequence[Planted] = (
         ),
         (
             ("unread", "dies silently", "support_cuda_graph", "0.5.22"),
-            ("unread", "dies silently", "support_piecewise_cuda_graph", "0.5.22"),
+            ("superseded", "deprecated", "support_piecewise_cuda_graph", "0.5.22"),
             ("superseded", "deprecated", "supports_fp8", "0.5.22"),
             ("superseded", "deprecated", "get_mha_kv_pool_cls", "0.5.22"),
             ("superseded", "deprecated", "get_mla_kv_pool_cls", "0.5.22"),

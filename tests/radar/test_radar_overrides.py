@@ -35,6 +35,19 @@ def test_flag_dies_with_the_capabilities(tmp_path: Path) -> None:
     assert found(folder, NEW) == [("unread", "dies silently", "support_cuda_graph")]
 
 
+@pytest.mark.parametrize(
+    ("body", "severity"),
+    [
+        ("return False", "deprecated"),
+        ("return self.x", "dies silently"),
+        ("if self.x:\n        return True\n    return False", "dies silently"),
+    ],
+)
+def test_flag_that_declines_is_what_the_default_says(tmp_path: Path, body: str, severity: str) -> None:
+    folder = written(tmp_path, f"x = 1\ndef support_cuda_graph(self):\n    {body}\ndef init_backend(self):\n    self.x")
+    assert [f[1:] for f in found(folder, NEW)] == [(severity, "support_cuda_graph")]
+
+
 def test_flag_beside_the_capabilities_is_for_older_releases(tmp_path: Path) -> None:
     folder = written(tmp_path, f"{FLAGS}\ncapabilities = CAPABILITIES", CAPABLE)
     assert set(map(tuple, everywhere(folder).values())) == {()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from ..reading.values import Class, Func
 from .superseded import SUCCESSORS
 
 _ALIKE = 0.8
+_LEAVE = "leave it out, or keep it for older releases only"
 
 
 def find(seen: Seen) -> Iterator[Finding]:
@@ -67,7 +69,7 @@ def _gone(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iterat
     provided = {n for step in lineage.steps if isinstance(step, Class) for n in step.names}
     if successor is not None and provided.intersection(successor.names):
         return
-    mend = successor.mend if successor is not None else "leave it out, or keep it for older releases only"
+    mend = successor.mend if successor is not None else _LEAVE
     if name in contract.legacy_kv_pool_hooks.values():
         yield Finding(
             "superseded",
@@ -80,15 +82,16 @@ def _gone(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iterat
         )
         return
     read = [r for r in _earlier(seen.history, name, contract.release) if _calls(seen.history, r, name)]
-    if not read:
+    declined = successor is not None and successor.declines and _says_no(line)
+    if not read or declined:
         yield Finding(
             "superseded",
             Severity.DEPRECATED,
             name,
             f"{name} is gone from SGLang's platform",
             seen.place(line),
-            "core never asked for it, so nothing is lost but the line",
-            mend,
+            "its answer, False, is the default now" if declined else "core never asked for it: nothing is lost",
+            _LEAVE,
         )
         return
     yield Finding(
@@ -100,6 +103,13 @@ def _gone(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iterat
         f"core asked for it up to {read[-1]}; {contract.release} has no such member",
         mend,
     )
+
+
+def _says_no(line: Class | Func) -> bool:
+    """Whether a method only ever returns False."""
+    returned = [node.value for node in ast.walk(line.node) if isinstance(node, ast.Return)]
+    said = [node.value for node in returned if isinstance(node, ast.Constant)]
+    return isinstance(line, Func) and bool(returned) and said == [False] * len(returned)
 
 
 def _calls(history: History, release: str, name: str) -> bool:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Successor:
-    """``names``: any of these does what the member did. ``mend``: what to write instead."""
+    """``names``: any of these does what the member did. ``mend``: what to write instead.
+
+    ``declines``: where they are left out, SGLang takes it as False.
+    """
 
     names: tuple[str, ...]
     mend: str
+    declines: bool = False
 
 
 _POOL = "override get_kv_pool_cls(self, *, kind) and answer the kind {kind!r}"
@@ -19,7 +23,9 @@ _POOL = "override get_kv_pool_cls(self, *, kind) and answer the kind {kind!r}"
 
 def _flag(field: str) -> Successor:
     # 0.5.22 reads the struct only: there is no fallback to the methods (srt/platforms/interface.py).
-    return Successor(("capabilities",), f"set the class attribute capabilities = PlatformCapabilities({field}=True)")
+    return Successor(
+        ("capabilities",), f"set the class attribute capabilities = PlatformCapabilities({field}=True)", True
+    )
 
 
 SUCCESSORS: Mapping[str, Successor] = {
