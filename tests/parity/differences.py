@@ -9,7 +9,7 @@ from typing import Any
 
 from sglang_conformance.contract import tables
 
-from . import collectives, layouts, members
+from . import collectives, layouts, members, names
 from .comparing import NOTHING, Difference
 
 ANY = object()
@@ -79,7 +79,33 @@ _REGISTERED = (
 )
 
 
+_STATE = "sglang.srt.distributed.parallel_state"
+_OWN_PARTS = "Gathers|Reductions|TensorDicts"
+_OWN_MEMBERS = (
+    "available_pynccl|enabled_pynccl|explain_all_reduce|debug_check_symmetric_mempool|is_allocation_symmetric|"
+    "is_symmetric_memory_enabled|use_symmetric_memory"
+)
+
 KNOWN: tuple[Known, ...] = (
+    Known(
+        "helpers-not-covered",
+        "names",
+        ((r"/sglang\.srt\.utils\.common/\w+", ANY, NOTHING),),
+        names.World("sglang.srt.utils.common"),
+        "Of SGLang's helpers the reference has those that ask the platform. Any other is refused with NotCovered.",
+    ),
+    Known(
+        "parts-of-the-coordinator",
+        "names",
+        (
+            (rf"/{_STATE}:GroupCoordinator/({_OWN_MEMBERS})", NOTHING, ANY),
+            (rf"/{_STATE}/({_OWN_PARTS})", NOTHING, ANY),
+            (r"/sglang\.srt\.distributed\.communication_op/broadcast_pyobj", NOTHING, ANY),
+        ),
+        names.World(f"{_STATE}:GroupCoordinator"),
+        "The reference writes GroupCoordinator in parts, has some of what SGLang sets on each instance as static "
+        "methods, and tells why an all-reduce goes the way it goes. What SGLang has is there, with its signature.",
+    ),
     Known(
         "capabilities-frozen",
         "members",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-SHARES: Mapping[str, int] = {"selection": 5, "hooking": 5, "members": 5, "backends": 3, "layouts": 5, "collectives": 2}
+SHARES: Mapping[str, int] = {
+    "environment": 1,
+    "names": 1,
+    "selection": 5,
+    "hooking": 5,
+    "members": 5,
+    "backends": 3,
+    "layouts": 5,
+    "collectives": 2,
+}
 """Each subject's share of the worlds."""
 
 

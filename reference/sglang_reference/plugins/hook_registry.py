@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 
-H = TypeVar("H", bound=Callable[..., Any])
+_H = TypeVar("_H", bound=Callable[..., Any])
 
 
 class HookSource(NamedTuple):
@@ -128,10 +128,10 @@ class HookRegistry:
         cls._patched.clear()
 
 
-def plugin_hook(target: str, type: HookType = HookType.AFTER) -> Callable[[H], H]:
+def plugin_hook(target: str, type: HookType = HookType.AFTER) -> Callable[[_H], _H]:
     """Decorator that registers a function or class as a hook on ``target`` and returns it unchanged."""
 
-    def register(hook: H) -> H:
+    def register(hook: _H) -> _H:
         HookRegistry.register(target, hook, type)
         return hook
 
