@@ -278,3 +278,13 @@ def test_target_in_a_module_that_the_plugin_puts_there(tmp_path: Path) -> None:
     text = "import sys, types\nsys.modules['sglang.srt.mine'] = types.ModuleType('m')\ndef hook(original, x): ...\n"
     text += "def register():\n    HookRegistry.register('sglang.srt.mine.f', hook, HookType.AROUND)"
     assert found(hooked(tmp_path, text), NEW) == []
+
+
+def test_hook_that_is_registered_under_a_condition_may_break(tmp_path: Path) -> None:
+    text = "import os\ndef hook(original, x): ...\ndef register():\n    if os.environ.get('FAST'):\n        "
+    text += "HookRegistry.register(CORE + '.grows', hook, HookType.AROUND)"
+    assert found(hooked(tmp_path / "a", text), NEW) == [("hook parameters", "may break", GROWS)]
+    left = text.replace(
+        "if os.environ.get('FAST'):\n        ", "if not os.path.exists('/dev/v'):\n        return\n    "
+    )
+    assert found(hooked(tmp_path / "b", left), NEW) == [("hook parameters", "breaks", GROWS)]

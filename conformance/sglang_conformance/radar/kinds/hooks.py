@@ -131,8 +131,7 @@ def _fit(
         )
     if not always and not sometimes:
         return
-    always_called = registration.reach.sure or registration.reach.root == "hooks"
-    severity = Severity.BREAKS if always and always_called else Severity.MAY_BREAK
+    severity = Severity.BREAKS if always and registration.reach.sure else Severity.MAY_BREAK
     after = f" after {_first(kind)}" if first else ""
     yield Finding(
         "hook parameters",
