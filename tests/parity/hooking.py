@@ -30,7 +30,7 @@ WAYS = ("plain", "keyword", "decorator", "default", "sourced", "in plugin")
 class Hook:
     """One registration: its target, a name of :data:`TYPES` (or any text, passed on as it is), and what the hook does.
 
-    ``does``: ``none``, ``changed``, ``odd``, ``twice``, or ``raises NAME``.
+    ``does``: ``none``, ``changed``, ``odd``, ``empty``, ``twice``, or ``raises NAME``.
     """
 
     target: str
@@ -152,8 +152,8 @@ def _function(hook: Hook, name: str, seen: Witness) -> Callable[..., Any]:
             raise getattr(builtins, hook.does.removeprefix("raises "))("as the world says")
         if hook.does == "none":
             return None
-        if hook.does == "odd":
-            return 5
+        if hook.does in ("odd", "empty"):
+            return 5 if hook.does == "odd" else ()
         if hook.type == "BEFORE":
             return ((*args, name), kwargs)
         if hook.type == "AROUND":

@@ -12,7 +12,7 @@ from ..library import ODD_TARGETS, TARGETS
 _TARGET = st.one_of(st.sampled_from(TARGETS), st.sampled_from(TARGETS), st.sampled_from(ODD_TARGETS))
 _TYPE = st.one_of(st.sampled_from(TYPES), st.sampled_from(TYPES), st.sampled_from((*TYPES, "after", "nonsense")))
 _DOES = st.sampled_from(
-    ("changed", "changed", "changed", "none", "none", "odd", "twice", "raises ValueError", "raises SystemExit")
+    ("changed", "changed", "changed", "none", "none", "odd", "empty", "twice", "raises ValueError", "raises SystemExit")
 )
 _SHAPE = st.one_of(st.just("function"), st.just("function"), st.sampled_from(SHAPES))
 
