@@ -17,6 +17,7 @@ from sglang_conformance.hosts import bare
 
 from .plain import described, outcome, read
 from .standing_in import Distributed, Group, instead
+from .vendors import Vendors
 from .witness import Witness, witness
 
 SIZES = {
@@ -81,6 +82,7 @@ def enact(data: Any) -> Any:
     world = read(World, data)
     # A queue of messages is made with the other ranks.
     os.environ.update({"SGLANG_USE_MESSAGE_QUEUE_BROADCASTER": "0", **world.environment})
+    Vendors((), {}).install()  # looking through the distributions of this environment takes longer than all the rest
     importlib.import_module("sglang.srt.platforms")._current_platform = None  # type: ignore[attr-defined]
     with witness() as seen, instead(Distributed(world.size, world.rank, seen.tell)), bare.sampler(), bare.bootstrap():
         return [_plain(seen.step(name, functools.partial(_taken, name, world, seen))) for name in world.steps]
