@@ -28,6 +28,7 @@ TARGETS = (
     f"{LIBRARY}.Child.make",
     f"{LIBRARY}.Child.count",
     f"{USER}.plain",
+    f"{USER}.Base",
     f"{INNER}.work",
 )
 """What there is to hook."""

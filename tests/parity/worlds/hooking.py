@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ..hooking import SHAPES, TYPES, WAYS, Call, Hook, World
-from ..library import ODD_TARGETS, TARGETS
+from ..library import LIBRARY, ODD_TARGETS, TARGETS, USER
 
 _TARGET = st.one_of(st.sampled_from(TARGETS), st.sampled_from(TARGETS), st.sampled_from(ODD_TARGETS))
 _TYPE = st.one_of(st.sampled_from(TYPES), st.sampled_from(TYPES), st.sampled_from((*TYPES, "after", "nonsense")))
@@ -31,5 +31,17 @@ def _worlds(draw: Any) -> World:
     return World((*first, ("apply", None), *rest))
 
 
-WORLDS = _worlds()
+@st.composite
+def _replaced(draw: Any) -> World:
+    """A class is replaced, by one name or another that it has, and methods of it are hooked: the order decides."""
+    of_class = st.builds(
+        Hook, st.sampled_from((f"{LIBRARY}.Base", f"{USER}.Base")), st.just("REPLACE"), _DOES, st.just("subclass")
+    )
+    of_method = st.builds(Hook, st.sampled_from((f"{LIBRARY}.Base.method", f"{LIBRARY}.Base.make")), _TYPE, _DOES)
+    hooks = draw(st.permutations([draw(of_class), draw(of_method), draw(of_method)]))
+    calls = [Call(f"{LIBRARY}.Base.make", (1,)), Call(f"{USER}.Base.method", (1, 2)), Call(f"{LIBRARY}.Child.method")]
+    return World((*(("hook", hook) for hook in hooks), ("apply", None), *(("call", call) for call in calls)))
+
+
+WORLDS = st.one_of(_worlds(), _worlds(), _worlds(), _replaced())
 """Worlds of :mod:`parity.hooking`."""

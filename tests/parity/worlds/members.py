@@ -56,5 +56,21 @@ def _worlds() -> st.SearchStrategy[World]:
     )
 
 
-WORLDS: Any = _worlds()
+@st.composite
+def _legacy(draw: Any) -> World:
+    """A platform with the pools of earlier releases, asked for them again and again."""
+    kinds = st.sampled_from(("mha", "mla", "dsa", "nsa"))
+    pools = draw(st.lists(kinds, min_size=1, max_size=2, unique=True))
+    calls = draw(st.lists(kinds, min_size=2, max_size=5))
+    return World(
+        draw(st.sampled_from(PARENTS)),
+        "OOT",
+        None,
+        tuple((f"get_{kind}_kv_pool_cls", draw(_DOES)) for kind in pools),
+        None,
+        tuple(("get_kv_pool_cls", (), {"kind": kind}) for kind in calls),
+    )
+
+
+WORLDS: Any = st.one_of(_worlds(), _worlds(), _worlds(), _worlds(), _legacy())
 """Worlds of :mod:`parity.members`."""

@@ -96,5 +96,32 @@ _STEPS = st.one_of(
     _step("unload"),
     _SET,
 )
-WORLDS = st.builds(World, _vendors(), _ENVIRONMENT, st.lists(_STEPS, min_size=1, max_size=5).map(tuple))
+
+
+@st.composite
+def _working(draw: Any) -> World:
+    """Plugins that come to life, two of which may have one name, and variables that speak of them."""
+    name = st.sampled_from(("acme", "beta"))
+    vendors = tuple(
+        Vendor(
+            distribution,
+            module,
+            "",
+            draw(st.sampled_from((f"{module}.Platform", f"{module}.Other", None))),
+            None,
+            ((PLATFORMS, draw(name), f"{module}:activate"), (PLUGINS, draw(name), f"{module}:register")),
+        )
+        for distribution, module in zip(draw(st.permutations(_DISTRIBUTIONS)), _MODULES, strict=False)
+    )
+    settings = {
+        "SGLANG_PLATFORM": name,
+        "SGLANG_PLUGINS": st.sampled_from(("acme", " acme", "beta , acme", "acme,beta ", "beta,")),
+    }
+    steps = draw(st.lists(st.sampled_from(("current", "load_plugins", "excluded", "resolve")), min_size=2, max_size=4))
+    environment = draw(st.fixed_dictionaries({}, optional=settings))
+    return World(vendors, environment, tuple((step, ()) for step in steps))
+
+
+_DRAWN = st.builds(World, _vendors(), _ENVIRONMENT, st.lists(_STEPS, min_size=1, max_size=5).map(tuple))
+WORLDS = st.one_of(_DRAWN, _DRAWN, _DRAWN, _working())
 """Worlds of :mod:`parity.selection`."""
