@@ -43,7 +43,7 @@ def _judged(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iter
 
 def _hidden(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iterator[Finding]:
     found = lookup(lineage, name, seen.release)
-    if found is None or isinstance(found.owner, Class):
+    if found is None or isinstance(found.owner, Class) or not _calls(seen.history, seen.release.name, name):
         return
     base = found.owner.rpartition(".")[2]
     yield Finding(
