@@ -77,8 +77,10 @@ def signature_of(text: str) -> inspect.Signature:
     if not isinstance(definition, ast.FunctionDef):
         raise ValueError(f"{text!r} is no signature")
     given, kind = definition.args, inspect.Parameter
-    positional = [(a, kind.POSITIONAL_ONLY) for a in given.posonlyargs]
-    positional += [(a, kind.POSITIONAL_OR_KEYWORD) for a in given.args]
+    positional = [
+        *((a, kind.POSITIONAL_ONLY) for a in given.posonlyargs),
+        *((a, kind.POSITIONAL_OR_KEYWORD) for a in given.args),
+    ]
     required = len(positional) - len(given.defaults)
     parameters = [
         kind(a.arg, how, default=kind.empty if n < required else _Written(given.defaults[n - required]))
