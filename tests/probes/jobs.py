@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 from probes import deeds
@@ -99,6 +100,17 @@ def leaves_a_child_that_ends_with_it(probe: Probe) -> int:
     os.set_inheritable(writer, False)
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=reader)
     return child.pid
+
+
+def becomes_owner_of_memory(probe: Probe) -> tuple[SharedMemory, str]:
+    memory = SharedMemory(create=True, size=4096)
+    return memory, memory.name
+
+
+def owns_memory_and_hangs(probe: Probe) -> None:
+    memory = SharedMemory(create=True, size=4096)
+    probe.progress(memory.name)
+    time.sleep(600)
 
 
 def leaves_children_and_hangs(probe: Probe) -> None:

@@ -16,6 +16,7 @@ from sglang_conformance.probes import client
 from sglang_conformance.probes.client import Warm
 
 HERE = Path(__file__).parent
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def test_children_that_a_probe_leaves_are_ended(warm: Warm) -> None:
@@ -36,6 +37,22 @@ def test_children_of_a_probe_that_hangs_are_ended(warm: Warm) -> None:
     assert result.failure.kind == "hung"
     assert result.orphans == 1
     assert comes_true(lambda: not is_running(int(result.progress[0])))
+
+
+def test_shared_memory_of_a_probe_that_is_killed_is_freed(warm: Warm) -> None:
+    result = warm.run("probes.jobs:owns_memory_and_hangs", deadline=1)
+    assert (result.failure is not None, result.orphans) == (True, 0)
+    assert not (SHARED_MEMORY / result.progress[0]).exists()
+
+
+def test_shared_memory_of_a_warm_process_is_freed_after_close() -> None:
+    zygote = client.start(["probes.jobs"], {"PYTHONPATH": str(HERE.parent)})
+    warm = client.connect(zygote.address)
+    made, result = warm.warm("probes.jobs:becomes_owner_of_memory")
+    assert made is not None
+    assert (SHARED_MEMORY / result.value).exists()
+    zygote.close()
+    assert not (SHARED_MEMORY / result.value).exists()
 
 
 def test_orphans_of_one_probe_are_not_counted_with_the_next(warm: Warm) -> None:

@@ -168,7 +168,7 @@ class Warm:
 
     def end(self, child: Child) -> Ending:
         """Kill a started process with all of its process group, and free what it took; how it had ended."""
-        kill(child.pid, child.pidfd)
+        kill(child.pidfd)
         for channel in (child.control, child.results):
             channel.close()
         os.close(child.reader)

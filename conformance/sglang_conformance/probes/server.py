@@ -29,9 +29,11 @@ from typing import Any, NoReturn
 from .channel import Channel
 from .world import World
 
+ORPHANS_GRACE = 1.0
+"""Seconds to end by oneself: multiprocessing's resource tracker frees shared memory and ends, soon after its parent."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_ORPHANS_GRACE = 1.0  # multiprocessing's resource tracker ends by itself, soon after its parent
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _prctl(option: int, value: int) -> None:
 def _reap(pid: int, running: Collection[int]) -> tuple[int, int]:
     """Wait for a probe's end, and end what it left behind: its exit status, and how many had to be killed."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # unreaped, its process group's number is still its own
-    orphans = end_orphans(running, _ORPHANS_GRACE)
+    orphans = end_orphans(running, ORPHANS_GRACE)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), orphans

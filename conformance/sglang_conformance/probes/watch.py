@@ -23,7 +23,6 @@ class Watch:
     """Waits for one probe: its results, its output, its end, its deadline, whichever comes."""
 
     def __init__(self, pid: int, results: Channel, reader: int, *, keep: bool) -> None:
-        self._pid = pid
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError as error:  # unreaped, it would still be there: its parent is gone, and it with it
@@ -132,13 +131,11 @@ class Watch:
 
     def _kill(self) -> None:
         self._killed = True
-        kill(self._pid, self._pidfd)
+        kill(self._pidfd)
 
 
-def kill(pid: int, pidfd: int) -> None:
-    """End a process and all of its process group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def kill(pidfd: int) -> None:
+    """Kill a process. Its children live on until it is reaped: the resource tracker frees what it had."""
     send_signal(pidfd, signal.SIGKILL)
 
 

@@ -17,11 +17,11 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from .channel import Channel
-from .server import adopt_orphans, die_with_parent, end_orphans, serve
+from .server import ORPHANS_GRACE, adopt_orphans, die_with_parent, end_orphans, serve
 from .world import World
 
 ENVIRONMENT = {
@@ -61,32 +61,37 @@ def main(arguments: Sequence[str]) -> None:
     gc.freeze()
     gc.enable()
     adopt_orphans()
-    signal.signal(signal.SIGTERM, _end)
     _listen(socket.socket(fileno=int(descriptor)))
 
 
-def _end(number: int, frame: object) -> NoReturn:
-    """End with all that came of this process: the kernel ends probes with their parents, but not what they left."""
-    end_orphans()
-    os._exit(0)
-
-
 def _listen(listener: socket.socket) -> None:
+    servers: set[int] = set()
+    signal.signal(signal.SIGTERM, lambda number, frame: _end(servers))
     while True:
         connection, _ = listener.accept()
         with contextlib.suppress(ChildProcessError):  # reap the servers whose connection has closed
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while ended := os.waitpid(-1, os.WNOHANG)[0]:
+                servers.discard(ended)
         me = os.getpid()
         if _peer_user(connection) != os.getuid():
             connection.close()
-        elif os.fork() == 0:
+        elif (pid := os.fork()) == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             listener.close()
             die_with_parent(me)
             serve(Channel(connection), None)
         else:
+            servers.add(pid)
             connection.close()
+
+
+def _end(servers: Iterable[int]) -> NoReturn:
+    """End with all that came of this process: the kernel ends probes with their servers, but not what they left."""
+    for pid in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    end_orphans(grace=ORPHANS_GRACE)
+    os._exit(0)
 
 
 def _peer_user(connection: socket.socket) -> int:

@@ -82,7 +82,7 @@ class Forked:
     def kill(self) -> None:
         """Kill it, and do not wait for its end: :meth:`end` must follow."""
         with contextlib.suppress(ZygoteError):
-            kill(self.child.pid, self.child.pidfd)
+            kill(self.child.pidfd)
 
     def end(self) -> int:
         """End it with all of its process group, and tell the peers on its board; its exit status."""
