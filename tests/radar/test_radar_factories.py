@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .made import LAST, NEW, OLD, found, judged, platform, write
+from .made import LAST, NEW, OLD, PYPROJECT, found, judged, platform, write
 
 POOLS = "from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool, MLATokenToKVPool\n"
 
@@ -211,3 +211,57 @@ def test_member_that_the_plugin_has_is_not_reachable(tmp_path: Path) -> None:
 def test_default_of_a_platform_of_sglangs_own_is_no_default(tmp_path: Path) -> None:
     text = platform("", "import torch_vendor", "torch_vendor.Platform, VendorMixin, SRTPlatform")
     assert reachable(write(tmp_path, {"vendor/platform.py": text}), NEW) == set()
+
+
+SPECULATING = "get_default_speculative_draft_attention_backend"
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("", False),
+        ("def supports_speculative_algorithm(self, algorithm):\n    return False", False),
+        ("def supports_speculative_algorithm(self, algorithm):\n    return algorithm == 'DFLASH'", True),
+    ],
+)
+def test_what_core_asks_only_those_who_can(tmp_path: Path, body: str, asked: bool) -> None:
+    folder = write(tmp_path, {"vendor/platform.py": platform(body)})
+    assert (SPECULATING in reachable(folder, NEW)) is asked
+
+
+NO_GRAPHS = "def support_cuda_graph(self):\n    return False\n"
+MAYBE_GRAPHS = "def support_cuda_graph(self):\n    return self.device_type == 'a'\n"
+
+
+@pytest.mark.parametrize(
+    ("declared", "old", "new"),
+    [
+        (NO_GRAPHS, False, False),
+        (MAYBE_GRAPHS, True, False),
+        (f"{NO_GRAPHS}capabilities = PlatformCapabilities(graph_capture=True)", False, True),
+        (f"{MAYBE_GRAPHS}capabilities = PlatformCapabilities(supports_triton=True)", True, False),
+        (f"{MAYBE_GRAPHS}capabilities = PlatformCapabilities(**unknown)", True, True),
+    ],
+)
+def test_runner_of_a_platform_that_declines_graphs_is_not_asked_for(
+    tmp_path: Path, declared: str, old: bool, new: bool
+) -> None:
+    before = "try:\n    from sglang.srt.platforms.interface import PlatformCapabilities\n"
+    before += "except ImportError:\n    PlatformCapabilities = dict"
+    runner = "def get_graph_runner_cls(self):\n    from sglang.srt import nothing_of_the_kind"
+    folder = write(tmp_path, {"vendor/platform.py": platform(f"{declared}\n{runner}", before)})
+    assert (("import", "breaks", "sglang.srt.nothing_of_the_kind") in found(folder, OLD)) is old
+    assert (("import", "breaks", "sglang.srt.nothing_of_the_kind") in found(folder, NEW)) is new
+
+
+def test_every_platform_is_judged_by_what_it_gives_itself(tmp_path: Path) -> None:
+    body = "def get_kv_pool_cls(self, *, kind):\n    return {0}"
+    wrong = platform(body.format("Pool if kind == 'mha' else None"), "class Pool: ...")
+    points = PYPROJECT.replace('vendor = "vendor:activate"', 'vendor = "vendor:activate"\nother = "vendor:other"')
+    files = {
+        "vendor/__init__.py": "def activate():\n    return 'vendor.platform.VendorPlatform'\n"
+        "def other():\n    return 'vendor.other.VendorPlatform'",
+        "vendor/platform.py": wrong,
+        "vendor/other.py": platform(body.format("None")),
+    }
+    assert found(write(tmp_path, files, points), NEW) == [("factory", "breaks", "get_kv_pool_cls(mha)")]

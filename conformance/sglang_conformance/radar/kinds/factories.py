@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from ..finding import Finding, Severity
-from ..reading.classes import lineage, lookup
-from ..reading.facts import Place
+from ..reading.classes import lineage
 from ..reading.fits import Parameters, misfit
-from ..reading.host import BASES, arguments
-from ..reading.observe import Seen
+from ..reading.host import arguments
+from ..reading.observe import Returned, Seen
 from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
-from .made import ASKED, DECLARED_BY, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
+from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
 
 _HIDING = frozenset({"__getattr__", "__getattribute__", "__new__", "__setattr__"})
 _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
@@ -22,12 +21,11 @@ _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
 
 def find(seen: Seen) -> Iterator[Finding]:
     """Each class or function of the plugin that a member gives, and that SGLang cannot use as it does."""
-    for (member, kind), value in seen.returned.items():
-        if not _is_asked(seen, member):
-            continue
+    for returned in seen.returned:
+        member, kind = returned.member, returned.kind
         pool = kind in POOL_OF or member in POOLS_MADE
-        for each in alternatives(value) if pool or member in MADE else ():
-            yield from _kind(seen, member, each)
+        for each in alternatives(returned.value) if pool or member in MADE else ():
+            yield from _kind(seen, returned, each)
             if kind in POOL_OF:
                 yield from _pool(seen, member, kind, each)
             else:
@@ -35,18 +33,12 @@ def find(seen: Seen) -> Iterator[Finding]:
                 yield from _offers(seen, member, each)
 
 
-def _is_asked(seen: Seen, member: str) -> bool:
-    """Whether core asks for what a member gives, as far as the platform's own declarations decide it."""
-    declaring = [name for name in DECLARED_BY.get(member, ()) if seen.release.contract.has(name)]
-    found = [lookup(lineage, name, seen.release) for lineage in seen.lineages for name in declaring]
-    return not declaring or any(each is not None and each.owner not in BASES for each in found)
-
-
-def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
+def _kind(seen: Seen, returned: Returned, value: Value) -> Iterator[Finding]:
     """What is handed out is a class, not a path to one and not an object of one."""
     text = isinstance(value, Const) and isinstance(value.value, str)
     if not text and not isinstance(value, Instance):
         return
+    member = returned.member
     found = seen.release.contract.member(member)
     site = f"; core uses it at {found.calls[0]}" if found is not None and found.calls else ""
     yield Finding(
@@ -54,7 +46,7 @@ def _kind(seen: Seen, member: str, value: Value) -> Iterator[Finding]:
         Severity.BREAKS,
         member,
         f"{member} gives {'a text' if text else 'an object'}, where SGLang takes a {_thing(member)}",
-        _place(seen, member),
+        seen.place(returned.function),
         f"SGLang calls what it is given{site}",
         f"import the {_thing(member)} in the method, and return it as it is",
     )
@@ -181,12 +173,3 @@ def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]
             f"SGLang makes it as {own.path}, which requires {', '.join(lacking)}: it does not take that",
             "take what SGLang's pool takes, or **kwargs, and hand it on",
         )
-
-
-def _place(seen: Seen, member: str) -> Place:
-    for of in seen.lineages:
-        for step in of.steps:
-            found = step.names.get(member) if isinstance(step, Class) else None
-            if isinstance(found, Func):
-                return seen.place(found)
-    raise LookupError(member)

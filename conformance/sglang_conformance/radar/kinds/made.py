@@ -56,13 +56,6 @@ ASKED: dict[str, tuple[Asked, ...]] = {
     ),
     "get_paged_allocator_cls": (Asked(("alloc", "alloc_extend", "alloc_decode", "free")),),
 }
-# Core asks for these only of a platform that declares graphs, and no default does (0.5.11 and 0.5.21: a flag's method;
-# from 0.5.22 on: the struct; srt/platforms/interface.py).
-DECLARED_BY: dict[str, tuple[str, ...]] = {
-    "get_graph_runner_cls": ("support_cuda_graph", "capabilities"),
-    "get_full_graph_backend_cls": ("support_cuda_graph", "capabilities"),
-    "get_piecewise_backend_cls": ("support_piecewise_cuda_graph", "capabilities"),
-}
 FUNCTIONS = frozenset({"get_speculative_cache_locs_fn"})
 POOLS = "sglang.srt.mem_cache.memory_pool."
 _COMMON = ("page_size", "dtype", "layer_num", "device", "enable_memory_saver", "start_layer", "end_layer")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ...contract.model import Member
 from ..finding import Finding, Severity
-from ..reading.classes import lookup
+from ..reading.classes import Lineage, lookup
 from ..reading.host import BASES
 from ..reading.observe import Seen
 from ..reading.values import Class
@@ -31,7 +31,9 @@ def find(seen: Seen) -> Iterator[Finding]:
             found = lookup(lineage, member.name, seen.release)
             left = found is None or (isinstance(found.owner, str) and found.owner in BASES)
             why = _why(member)
-            if left and why and isinstance(of, Class) and not _spelt_otherwise(seen, member):
+            if not left or not why or not isinstance(of, Class) or not seen.asks(lineage, member.name):
+                continue
+            if not _spelt_otherwise(lineage, member):
                 yield Finding(
                     "reachable",
                     Severity.REACHABLE,
@@ -49,9 +51,7 @@ def _why(member: Member) -> str:
     return _UNSUITED.get(member.name, "")
 
 
-def _spelt_otherwise(seen: Seen, member: Member) -> bool:
+def _spelt_otherwise(of: Lineage, member: Member) -> bool:
     """Whether the plugin has it under the name of an older release, of which another finding speaks."""
     older = {name for name, successor in SUCCESSORS.items() if member.name in successor.names}
-    return any(
-        name in step.names for of in seen.lineages for step in of.steps if isinstance(step, Class) for name in older
-    )
+    return any(name in step.names for step in of.steps if isinstance(step, Class) for name in older)

@@ -105,6 +105,8 @@ class Calls(Expressions):
             for name in names:
                 if self.release.find(f"{CAPABILITIES}.{name}") is None:
                     self.misfit(CAPABILITIES, Given(0, (name,)), f"it has no field {name}", node)
+            plain = not places and not any(keyword.arg is None for keyword in node.keywords)
+            return Table(tuple((Const(name), given) for name, given in names.items())) if plain else UNKNOWN
         elif called.symbol is not None and called.symbol.signature and called.symbol.kind in ("function", "class"):
             stars = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
             given = Given(len(places), tuple(names), stars)

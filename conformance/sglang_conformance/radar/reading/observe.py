@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
+from .asked import DECIDING, is_asked
 from .classes import Lineage, own
 from .code import Code
 from .facts import Facts, Place, Reach, Registration
@@ -42,10 +43,24 @@ class Live:
 
 
 @dataclass(frozen=True)
+class Returned:
+    """What a member that core calls of a platform gives.
+
+    ``function`` is the override, ``kind`` the kind that it is asked for, if any.
+    """
+
+    of: Class
+    member: str
+    kind: str
+    function: Func
+    value: Value
+
+
+@dataclass(frozen=True)
 class Seen:
     """What a plugin is in one release.
 
-    ``returned`` is what members that core calls give, by the member's name and the kind that it is asked for, if any.
+    ``returned`` is what the members give that core asks its platforms for.
     ``wrong_paths``: classes that ``activate`` names and that are not there. ``not_judged``: a line for each part that
     reading could not tell. ``brief``: how to mend what is found will not be read.
     """
@@ -56,10 +71,15 @@ class Seen:
     release: Release
     facts: Facts
     lineages: tuple[Lineage, ...]
-    returned: Mapping[tuple[str, str], Value]
+    returned: tuple[Returned, ...]
     wrong_paths: tuple[tuple[str, Place], ...]
     not_judged: tuple[str, ...]
     brief: bool = False
+
+    def asks(self, of: Lineage, member: str) -> bool:
+        """Whether core comes to ask one of the platforms for a member, as far as the platform itself decides it."""
+        answers = {each.member: each.value for each in self.returned if each.of is of.steps[0]}
+        return is_asked(member, of, self.release, answers)
 
     def place(self, of: Class | Func) -> Place:
         """Where a class or function stands."""
@@ -77,7 +97,7 @@ class _Observer:
         self.walk = Walk(code, history, release)
         self.wrong: list[tuple[str, Place]] = []
         self.not_judged: dict[str, None] = {}
-        self.returned: dict[tuple[str, str], Value] = {}
+        self.returned: list[Returned] = []
         self.done: set[int] = set()
 
     def run(self, live: Live) -> Seen:
@@ -104,7 +124,7 @@ class _Observer:
             walk.release,
             walk.facts,
             lineages,
-            self.returned,
+            tuple(self.returned),
             tuple(self.wrong),
             (*self.not_judged, *live.failed),
         )
@@ -174,16 +194,21 @@ class _Observer:
         asked = [
             (m.name, kind) for m in contract.called() for kind in (contract.kv_pool_kinds if m.name == POOL else ("",))
         ]
+        asked.sort(key=lambda each: each[0] not in DECIDING)
         for of in self.walk.facts.platforms:
+            answers: dict[str, Value] = {}
             lineage = self.walk.lineage(of)
             # The default of the one asks the others (0.5.22, srt/platforms/interface.py).
             legacy = contract.legacy_kv_pool_hooks if own(lineage, POOL) is None else {}
             for name, kind in (*asked, *((hook, kind) for kind, hook in legacy.items())):
                 found = own(lineage, name)
-                if found is not None and isinstance(found.value, Func):
+                if found is None or not isinstance(found.value, Func):
+                    continue
+                if is_asked(name, lineage, self.walk.release, answers):
                     self.done.add(id(found.value.node))
                     names: dict[str, Value] = {"kind": Const(kind)} if name == POOL else {}
-                    self.returned[name, kind] = self.walk.alone(found.value, of, Reach("platform"), names)
+                    answers[name] = self.walk.alone(found.value, of, Reach("platform"), names)
+                    self.returned.append(Returned(of, name, kind, found.value, answers[name]))
 
     # ---- the hooks
 
