@@ -8,6 +8,7 @@ import pytest
 
 from sglang_conformance import config
 from sglang_conformance.config import DEFAULT_DEADLINE, DEFAULT_EXAMPLES, Config, OptionError
+from sglang_conformance.contract.errors import ContractError
 from sglang_conformance.hosts import choose
 from sglang_conformance.requirements.model import PROFILES
 
@@ -152,9 +153,52 @@ def test_installed_sglang_is_certified_for_itself_only() -> None:
     assert (other.kind, other.release) == ("reference", "0.5.11")
 
 
-def test_digest_of_the_installed_host_follows_its_files(installed: Path) -> None:
+def test_checkout_in_front_of_an_installed_release_is_taken_for_what_it_says(installed: Path) -> None:
+    (installed / "sglang" / "_version.py").write_text("__version__ = version = '0.5.22'\n")
+    assert choose.choose("installed", None).release == "0.5.22"
+    with pytest.raises(choose.HostError, match=r"^--contract=0\.5\.23: the installed SGLang is 0\.5\.22"):
+        choose.choose("installed", "0.5.23")
+    assert choose.choose("auto", "0.5.23").kind == "reference"
+
+
+@pytest.mark.parametrize("said", ["0.0.0.dev0", "0.1.dev1+g1234", "0.5.10.post2"])
+def test_installed_sglang_before_the_contract_is_refused_with_the_usual_reason(installed: Path, said: str) -> None:
+    (installed / "sglang" / "_version.py").write_text(f"__version__ = '{said}'\n")
+    with pytest.raises(choose.HostError, match=r"says that it is 0\..*since 0\.5\.11.*git fetch --tags.*reference$"):
+        choose.choose("installed", None)
+
+
+@pytest.mark.parametrize("said", ["", "main"])
+def test_installed_sglang_that_names_no_release_is_refused(
+    installed: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (installed / "sglang-0.5.23.dist-info").rename(installed / "elsewhere.dist-info")
+    (installed / "sglang" / "version.py").write_text(f"__version__ = '{said}'\n")
+    monkeypatch.setattr(sys, "path", [str(installed)])  # whatever this environment has
+    with pytest.raises(choose.HostError, match=r"does not say which release it is.*pip install -e"):
+        choose.choose("installed", None)
+    assert choose.choose("auto", "0.5.22").kind == "reference"
+
+
+def test_contract_of_an_unknown_release_is_read_out_of_the_installed_package(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editable installation may lack the file with its version: then its metadata tells it."""
+    (installed / "sglang-0.5.23.dist-info").rename(installed / "named.dist-info")
+    metadata = installed / "elsewhere" / "sglang-0.5.24.dev3+g1234.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: sglang\nVersion: 0.5.24.dev3+g1234\n")
+    monkeypatch.syspath_prepend(str(metadata.parent))
+    with pytest.raises(ContractError, match=r"^SGLang 0\.5\.24\.dev3\+g1234 at .* has no platform contract"):
+        choose.choose("installed", None)
+
+
+@pytest.mark.parametrize("file", ["plugins/__init__.py", "distributed/parallel_state.py", "environ.py"])
+def test_digest_of_the_installed_host_follows_its_files(installed: Path, file: str) -> None:
     before = choose.choose("installed", None).digest
-    (installed / "sglang" / "srt" / "plugins" / "__init__.py").write_text("changed = True\n")
+    changed = installed / "sglang" / "srt" / file
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text("changed = True\n")
     assert choose.choose("installed", None).digest != before
 
 

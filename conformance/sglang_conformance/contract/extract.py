@@ -11,7 +11,7 @@ from .errors import ContractError
 from .model import Contract, Deprecation, Owner
 from .source import Source, opened
 
-__all__ = ["ContractError", "extract"]
+__all__ = ["ContractError", "extract", "release_in", "release_of"]
 
 _RESOLUTION = "srt/platforms/__init__.py"
 _DEVICE_MIXIN = "srt/platforms/device_mixin.py"
@@ -23,26 +23,33 @@ _CONTRACT_MODULES = (_RESOLUTION, _DEVICE_MIXIN, _INTERFACE, _PLUGINS, _ENVIRON,
 _OLDEST = "0.5.11"
 
 
-def extract(path: Path) -> Contract:
+def extract(path: Path, release: str = "") -> Contract:
     """The contract of the SGLang package at ``path``.
 
-    ``path`` is a wheel, a folder that holds ``sglang/``, or that package's own folder. Members stand in the order of
-    their definition, DeviceMixin's first; everything else without an order of its own is sorted. An attribute that
-    holds an enum member, as ``_enum``, has the member's name as its default (``returns`` ``UNSPECIFIED``).
+    ``path`` is a wheel, a folder that holds ``sglang/``, or that package's own folder; ``release`` is what it is known
+    by, where that is not left to its own word. Members stand in the order of their definition, DeviceMixin's first;
+    everything else without an order of its own is sorted. An attribute that holds an enum member, as ``_enum``, has the
+    member's name as its default (``returns`` ``UNSPECIFIED``).
 
     Raises ContractError where there is no SGLang, where it is damaged, where it is older than the contract (before
     0.5.11), or where a part of the contract is written in a way that cannot be read.
     """
     with opened(Path(path)) as source:
-        return _Reading(source).contract()
+        return _Reading(source, release).contract()
+
+
+def release_in(path: Path) -> str:
+    """The release that the package at ``path`` says it is; empty where it does not say. Raises as :func:`extract`."""
+    with opened(path) as source:
+        return _told_release(source)
 
 
 class _Reading:
     """One package being read: its contract modules, parsed once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, release: str) -> None:
         self.source = source
-        self.release = release_of(source)
+        self.release = release or release_of(source)
         missing = [name for name in _CONTRACT_MODULES if not source.has(name)]
         if missing:
             raise ContractError(
@@ -128,15 +135,19 @@ def _parsed(source: Source, name: str) -> ast.Module:
 
 def release_of(source: Source) -> str:
     """The release that a package says it is; raises ContractError where it does not say."""
+    release = _told_release(source)
+    if not release:
+        raise ContractError(f"cannot tell the release of {source.origin}: it has no sglang/_version.py or dist-info")
+    return release
+
+
+def _told_release(source: Source) -> str:
     for name in ("_version.py", "version.py"):
         value = syntax.assigned(_parsed(source, name), "__version__") if source.has(name) else None
         release = syntax.text(value)
         if release:
             return release
-    release = source.distribution()
-    if not release:
-        raise ContractError(f"cannot tell the release of {source.origin}: it has no sglang/_version.py or dist-info")
-    return release
+    return source.distribution()
 
 
 def _capabilities(interface: ast.Module) -> dict[str, bool]:

@@ -33,14 +33,16 @@ _NO_FIELD = frozenset({"ClassVar", "InitVar"})
 _PLAIN_BASES = frozenset({"object", "Struct"})
 
 
-def extract(path: Path) -> ServerArguments:
+def extract(path: Path, release: str = "") -> ServerArguments:
     """The server arguments of the SGLang package at ``path``: a wheel, a folder that holds ``sglang/``, or that folder.
+
+    ``release`` is what it is known by, where that is not left to its own word.
 
     Raises ContractError where there is no SGLang, where it is damaged, or where it declares its arguments, or hands
     them to the platform, in a way that is not known here.
     """
     with opened(Path(path)) as source:
-        return _Reading(source).arguments()
+        return _Reading(source, release).arguments()
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class Field:
 class _Reading:
     """One package being read."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, release: str) -> None:
         if not source.has(SERVER_ARGS):
             raise ContractError(f"{source.origin} has no sglang/{SERVER_ARGS}, which holds the server's arguments")
         self.source = source
+        self.release = release or release_of(source)
         self.module = self._parsed(SERVER_ARGS)
         self.own = self._class()
         self.shared = Constants(self._parsed(_CHOICES)) if source.has(_CHOICES) else None
@@ -66,7 +69,7 @@ class _Reading:
     def arguments(self) -> ServerArguments:
         found = self._fields()
         return ServerArguments(
-            release=release_of(self.source),
+            release=self.release,
             records_writes=self._records_writes(),
             attention_backends=self._choices("ATTENTION_BACKEND_CHOICES"),
             quantizations=self._choices("QUANTIZATION_CHOICES"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from packaging.version import InvalidVersion, Version
+
 from ..contract import tables
+from ..contract.extract import extract, release_in
 from ..contract.model import Contract
 
 HostKind = Literal["reference", "installed"]
@@ -36,16 +40,18 @@ class Host:
 def choose(wanted: str, release: str | None) -> Host:
     """The host for ``--sglang`` (auto, reference or installed) and ``--contract`` (None: not given).
 
-    Raises HostError where SGLang is wanted and not installed, or the release has no contract table.
+    Raises HostError where SGLang is wanted and not installed, or cannot be told which it is, or the release has no
+    contract table; ContractError where a table, or the contract in the installed package, cannot be read.
     """
-    folder = _installed_folder()
-    if wanted == "installed" or (wanted == "auto" and folder is not None and release in (None, _installed_release())):
+    folder = _installed_folder() if wanted != "reference" else None
+    own = _release_of(folder) if folder is not None else ""
+    if wanted == "installed" or (wanted == "auto" and folder is not None and release in (None, own)):
         if folder is None:
             raise HostError(
                 "--sglang=installed: no SGLang is installed in this environment; "
                 "install it (pip install sglang), or use --sglang=reference"
             )
-        return _installed(folder, release)
+        return _installed(folder, own, release)
     return _reference(release or tables.newest())
 
 
@@ -59,19 +65,24 @@ def _reference(release: str) -> Host:
     return Host("reference", contract, tables.digest(contract))
 
 
-def _installed(folder: Path, release: str | None) -> Host:
-    own = _installed_release()
+def _installed(folder: Path, own: str, release: str | None) -> Host:
+    if not own:
+        raise HostError(
+            f"the SGLang in {folder} does not say which release it is, and is not installed; "
+            "install it (a checkout by pip install -e), or use --sglang=reference"
+        )
     if release not in (None, own):
         raise HostError(
             f"--contract={release}: the installed SGLang is {own}, and it can only be certified for itself; "
             "leave --contract out, or use --sglang=reference"
         )
-    if own in tables.releases():
-        contract = tables.load(own)
-    else:
-        from ..contract.extract import extract
-
-        contract = extract(folder)
+    oldest = tables.releases()[0]
+    if Version(own) < Version(oldest):
+        raise HostError(
+            f"the installed SGLang says that it is {own}, and platforms have a contract since {oldest}; a checkout is "
+            "named after its tags: fetch them (git fetch --tags) and install it again, or use --sglang=reference"
+        )
+    contract = tables.load(own) if own in tables.releases() else extract(folder, own)
     return Host("installed", contract, _digest(folder))
 
 
@@ -82,17 +93,28 @@ def _installed_folder() -> Path | None:
     return next((Path(place) for place in locations if (Path(place) / "srt" / "platforms").is_dir()), None)
 
 
-def _installed_release() -> str:
+def _release_of(folder: Path) -> str:
+    """The release that SGLang takes itself for; empty where that is none.
+
+    What the package says comes before its metadata (0.5.23, version.py): a checkout in front of an installed release on
+    the import path is found with the metadata of the other.
+    """
+    told = release_in(folder)
+    if not told:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            told = importlib.metadata.version("sglang")
     try:
-        return importlib.metadata.version("sglang")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        return str(Version(told)) if told else ""
+    except InvalidVersion:
+        return ""
 
 
 def _digest(folder: Path) -> str:
-    """Of the files that hold the contract: two hosts with one digest behave alike towards a platform."""
-    rooms = (folder / "srt" / "platforms", folder / "srt" / "plugins")
+    """Of the files that hold the contract: how a platform is chosen, plugins are loaded, and groups are made."""
+    srt = folder / "srt"
+    rooms = (srt / "platforms", srt / "plugins", srt / "distributed")
     digest = hashlib.sha256()
-    for file in sorted(path for room in rooms for path in room.rglob("*.py")):
-        digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    for file in sorted([srt / "environ.py", *(path for room in rooms for path in room.rglob("*.py"))]):
+        if file.is_file():
+            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
     return f"sha256:{digest.hexdigest()}"

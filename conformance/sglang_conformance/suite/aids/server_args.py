@@ -37,7 +37,7 @@ def table(release: str) -> ServerArguments:
     if package is None:
         return tables.load_server_args_before(release)
     try:
-        return extract_server_args.extract(package)
+        return extract_server_args.extract(package, release)
     except extract_server_args.ContractError as error:
         text = f"the server arguments of the installed SGLang {release} cannot be read: {error}"
         raise expect.NotCovered(text) from error
