@@ -64,13 +64,26 @@ def test_folder_with_setup_cfg(tmp_path: Path) -> None:
         '{"sglang.srt.platforms": ["vendor = vendor:activate"]}',
         '{"sglang.srt.platforms": "vendor = vendor:activate"}',
         "POINTS",
+        "{GROUP: [f'vendor = {NAME}:activate']}",
+        "{'sglang.srt.' + 'platforms': ['vendor = ' + NAME + ':activate'] + []}",
         '"""\n[sglang.srt.platforms]\nvendor = vendor:activate\n"""',
     ],
 )
 def test_folder_with_setup_py(tmp_path: Path, entry_points: str) -> None:
     setup = 'from setuptools import setup\nPOINTS = {"sglang.srt.platforms": ["vendor = vendor:activate"]}\n'
+    setup += 'NAME = "vendor"\nGROUP = f"sglang.srt.platforms"\n'
     plugin = opened(write(tmp_path, {"setup.py": f'{setup}setup(name="vendor", entry_points={entry_points})'}, ""))
     assert names(plugin) == BOTH[:1]
+
+
+def test_folder_with_setup_py_that_hands_a_table_on(tmp_path: Path) -> None:
+    setup = 'ALL = dict(name="vendor", entry_points={"sglang.srt.platforms": ["vendor=vendor:activate"]})\nsetup(**ALL)'
+    assert names(opened(write(tmp_path, {"setup.py": setup}, ""))) == BOTH[:1]
+
+
+def test_setup_py_that_never_ends_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"setup.py computes its entry_points"):
+        opened(write(tmp_path, {"setup.py": "A = [B]\nB = [A]\nsetup(name='v', entry_points=A)"}, ""))
 
 
 def test_computed_entry_points_are_told(tmp_path: Path) -> None:

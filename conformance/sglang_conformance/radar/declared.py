@@ -11,6 +11,7 @@ from typing import Any
 
 from ..contract import syntax
 from ..contract.errors import ContractError
+from .folding import folded
 from .plugin import EntryPoint
 
 if sys.version_info >= (3, 11):
@@ -72,13 +73,18 @@ def setup_py(text: bytes, where: str = "setup.py") -> Declared:
         return Declared(problem=str(error))
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and syntax.last_name(node.func) == "setup":
-            given = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
-            return _of_setup(given, module, where)
+            values: dict[str, Any] = {}
+            for keyword in node.keywords:
+                value = folded(keyword.value, module)
+                if keyword.arg:
+                    values[keyword.arg] = value
+                elif isinstance(value, dict):
+                    values.update(value)
+            return _of_setup(values, where)
     return Declared()
 
 
-def _of_setup(given: Mapping[str, ast.expr], module: ast.Module, where: str) -> Declared:
-    values = {key: _constant(given[key], module) for key in ("name", "version", "entry_points") if key in given}
+def _of_setup(values: Mapping[str, Any], where: str) -> Declared:
     groups, problem = values.get("entry_points", {}), ""
     if isinstance(groups, str):
         points = from_text(groups, where)
@@ -88,13 +94,6 @@ def _of_setup(given: Mapping[str, ast.expr], module: ast.Module, where: str) -> 
         points, problem = (), f"{where} computes its entry_points; install the plugin, and name the distribution"
     name, version = (str(values[key]) if isinstance(values.get(key), str) else "" for key in ("name", "version"))
     return Declared(name, version, points, problem)
-
-
-def _constant(node: ast.expr, module: ast.Module) -> Any:
-    if isinstance(node, ast.Name):
-        assigned = syntax.assigned(module, node.id)
-        return _constant(assigned, module) if assigned is not None else syntax.NOT_CONSTANT
-    return syntax.constant(node)
 
 
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
