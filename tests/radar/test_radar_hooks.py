@@ -101,6 +101,44 @@ REGISTERED = [
         except Exception:
             pass
     """,
+    """
+    import enum
+    class Where(str, enum.Enum):
+        STAYS = f'{CORE}.stays'
+        GOES = f'{CORE}.goes'
+    def register():
+        for where in Where:
+            HookRegistry.register(where.value, hook, HookType['AROUND'])
+    """,
+    """
+    from dataclasses import dataclass
+    @dataclass(frozen=True)
+    class Spec:
+        target: str
+        kind: str = 'AROUND'
+    ALL = [Spec(CORE + '.stays'), Spec(target=CORE + '.goes')]
+    def register():
+        for spec in ALL:
+            HookRegistry.register(spec.target, hook, getattr(HookType, spec.kind))
+    """,
+    """
+    from typing import Callable, NamedTuple
+    class Row(NamedTuple):
+        target: str
+        hook: Callable
+    def register():
+        for target, h in (Row(f'{CORE}.goes', hook),):
+            HookRegistry.register(target, h, HookType.AROUND)
+    """,
+    """
+    class Vendor:
+        TARGET = f'{CORE}.goes'
+        @classmethod
+        def register(cls):
+            HookRegistry.register(cls.TARGET, hook, HookType.AROUND)
+    def register():
+        Vendor.register()
+    """,
 ]
 
 
@@ -288,3 +326,11 @@ def test_hook_that_is_registered_under_a_condition_may_break(tmp_path: Path) -> 
         "if os.environ.get('FAST'):\n        ", "if not os.path.exists('/dev/v'):\n        return\n    "
     )
     assert found(hooked(tmp_path / "b", left), NEW) == [("hook parameters", "breaks", GROWS)]
+
+
+def test_member_that_no_class_of_sglangs_has_ever_had(tmp_path: Path) -> None:
+    hook = "def hook(original, *a, **k): ..."
+    never = "sglang.srt.core.Mixed.nevre"
+    assert found(registered(tmp_path / "a", never, "AROUND", hook), NEW) == [("hook target", "dies silently", never)]
+    assert found(registered(tmp_path / "b", "sglang.srt.core.Mixed.run", "AROUND", hook), NEW) == []
+    assert found(registered(tmp_path / "c", "sglang.srt.core.Net.nevre", "AROUND", hook), NEW) == []

@@ -133,3 +133,18 @@ def test_device_is_a_text_since_core_asks_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", ["", " -> str", " -> 'str'", " -> Device", " -> str | None"])
 def test_annotation_that_says_nothing_else_is_fine(tmp_path: Path, said: str) -> None:
     assert found(written(tmp_path, f"def get_device(self, device_id=0){said}:\n    ..."), NEW) == []
+
+
+def test_device_that_is_made_without_saying_so(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path, "def get_device(self, local_rank):\n    return torch.device('v', local_rank)", "import torch"
+    )
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("kind", "may break", "get_device")]
+
+
+def test_what_core_calls_it_does_not_await(tmp_path: Path) -> None:
+    body = "async def init_backend(self): ...\nasync def get_device_uuid(self, device_id=0): ...\n"
+    body += "async def get_communicator_class(self): ..."
+    found_here = found(written(tmp_path, body), NEW)
+    assert found_here == [("kind", "breaks", "get_device_uuid"), ("kind", "dies silently", "init_backend")]

@@ -47,11 +47,13 @@ def test_import_of_a_name_that_moved_tells_the_new_place(tmp_path: Path) -> None
         "LATE = parse(sglang.__version__) >= parse('0.5.20')\nif not LATE:\n    from sglang.srt.lost import old",
         "OLD = not hasattr(sglang.srt.core, 'turns2')\nif OLD and hasattr(core, 'Gone'):\n    import sglang.srt.lost",
         "if 'stream' not in inspect.signature(core.Worker.run).parameters:\n    import sglang.srt.lost",
+        "told = os.getenv('V')\nif told is None:\n    told = sglang.__version__\n"
+        "if Version(told) < Version('0.5.20'):\n    import sglang.srt.lost",
     ],
 )
 def test_guarded_import_is_not_blamed(tmp_path: Path, guarded: str) -> None:
     before = f"""
-import contextlib, importlib.util, inspect, typing
+import contextlib, importlib.util, inspect, os, typing
 from importlib import metadata
 from typing import TYPE_CHECKING
 import sglang
@@ -269,6 +271,27 @@ def test_class_path_that_is_wrong(tmp_path: Path) -> None:
             from vendor.platform import VendorPlatform as P
             return P.__module__ + "." + P.__qualname__
         """,
+        """
+        import importlib
+        LAZY = {"Lazy": ("vendor.platform", "VendorPlatform")}
+        def __getattr__(name):
+            if name not in LAZY:
+                raise AttributeError(name)
+            return getattr(importlib.import_module(LAZY[name][0]), LAZY[name][1])
+        def activate():
+            return "vendor:Lazy"
+        """,
+        """
+        from vendor.platform import VendorPlatform
+        def activate():
+            return f"{VendorPlatform.__module__}.{VendorPlatform.__name__}"
+        """,
+        """
+        class Entry:
+            def __call__(self):
+                return "vendor.platform.VendorPlatform"
+        activate = Entry()
+        """,
     ],
 )
 def test_class_is_found_in_other_ways(tmp_path: Path, activate: str) -> None:
@@ -347,3 +370,46 @@ def test_likely_new_place(tmp_path: Path, imported: str, now: str) -> None:
     assert finding.mend == (
         f"it is likely {now} now" if now else f"do without {name}, or guard its use for the releases that have it"
     )
+
+
+LAZILY = """
+import vendor_lib
+def __getattr__(name):
+    return vendor_lib.look(name)
+def activate():
+    return "vendor.Anything"
+"""
+MADE = """
+import vendor_lib
+Made = vendor_lib.platform("v")
+def activate():
+    return "vendor.Made"
+"""
+
+
+@pytest.mark.parametrize("activate", [LAZILY, MADE])
+def test_class_that_reading_cannot_tell_is_not_missed(tmp_path: Path, activate: str) -> None:
+    folder = write(tmp_path, {"vendor/__init__.py": activate, "vendor/platform.py": ""})
+    assert found(folder, NEW) == []
+    untold = judged(folder, NEW).not_judged
+    assert untold[0].endswith("is not told by reading; looked for by its base")
+    assert untold[1] == "no platform class was found: what core asks of it is not judged"
+
+
+def test_class_in_a_class_and_one_that_a_function_makes(tmp_path: Path) -> None:
+    bad = "def is_pin_memory_available(self):\n            return True"
+    made = platform("").partition("class VendorPlatform")[0]
+    made += f"""
+def make(base, *more):
+    class Inner(*more, base):
+        {bad}
+    return Inner
+Made = make(SRTPlatform, VendorMixin)
+class Outer:
+    class Inner(VendorMixin, SRTPlatform):
+        {bad}
+"""
+    for i, path in enumerate(("Made", "Outer.Inner")):
+        activate = f"def activate():\n    return 'vendor.platform:{path}'"
+        folder = write(tmp_path / str(i), {"vendor/__init__.py": activate, "vendor/platform.py": made})
+        assert found(folder, NEW) == [("signature", "breaks", "is_pin_memory_available")]

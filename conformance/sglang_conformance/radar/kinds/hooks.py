@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ...contract.index import Symbol
+from ...contract.index import Symbol, inside
 from ..finding import Finding, Severity
 from ..reading.classes import lineage
 from ..reading.facts import Registration
@@ -29,15 +29,18 @@ def find(seen: Seen) -> Iterator[Finding]:
             continue
         found = seen.release.find(registration.target)
         if found is None:
-            # Of a class with bases outside SGLang, a member is only missed where a release had it.
-            if seen.facts.shimmed(registration.target):
-                continue
-            absent = seen.release.index.resolve(registration.target) is None
-            if absent or seen.history.elsewhere(registration.target):
+            if not seen.facts.shimmed(registration.target) and _is_missed(seen, registration.target):
                 yield _gone(seen, registration, registration.target)
         elif found.symbol is not None:
             for hook in alternatives(registration.hook):
                 yield from _judged(seen, registration, registration.target, found.symbol, hook)
+
+
+def _is_missed(seen: Seen, target: str) -> bool:
+    """Whether a target that is not there is blamed: a member of a class with bases elsewhere where a release had it."""
+    index, owner = seen.release.index, seen.release.find(target.rpartition(".")[0])
+    of_sglang = owner is not None and all(inside(base) for base in index.lineage(owner.path))
+    return of_sglang or index.resolve(target) is None or seen.history.elsewhere(target)
 
 
 def not_judged(seen: Seen) -> Iterator[str]:

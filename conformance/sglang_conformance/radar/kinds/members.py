@@ -66,6 +66,7 @@ def _function(seen: Seen, lineage: Lineage, member: Member, function: Func) -> I
                 f"define it as a method: def {member.name}{member.signature}",
             )
     else:
+        yield from _awaited(seen, member, function)
         yield from _context(seen, member, function)
         yield from _returned(seen, member, function)
         yield from _signature(seen, member, function)
@@ -83,6 +84,22 @@ def _not_readable(seen: Seen, member: Member, function: Func) -> Finding:
         f"{member.owner}.{member.name} is {'an attribute' if member.kind == 'attribute' else 'a property'}",
         f"make {member.name} a class attribute, or a property",
     )
+
+
+def _awaited(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
+    """What core calls it does not await."""
+    if member.calls and isinstance(function.node, ast.AsyncFunctionDef):
+        nothing = member.signature.endswith("-> None")
+        lost = "so nothing of it is run" if nothing else "and takes the coroutine for the answer"
+        yield Finding(
+            "kind",
+            Severity.SILENT if nothing else Severity.BREAKS,
+            member.name,
+            f"{member.name} is async, where core calls a plain method",
+            seen.place(function),
+            f"core does not await it, {lost}; core uses it at {member.calls[0]}",
+            f"define it without async: def {member.name}{member.signature}",
+        )
 
 
 def _context(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
@@ -109,7 +126,7 @@ def _returned(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
     """What an override says that it returns is not what the member returns in this release."""
     said = function.node.returns  # type: ignore[union-attr]
     wanted = member.signature.rpartition("-> ")[2]
-    gives = ast.unparse(said).strip("\"'") if said is not None else ""
+    gives = ast.unparse(said).strip("\"'") if said is not None else _made(function)
     if member.calls and gives != wanted and {gives, wanted} <= _APART:
         yield Finding(
             "kind",
@@ -120,6 +137,13 @@ def _returned(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:
             f"{member.owner}.{member.name} returns {wanted} in this release; core uses it at {member.calls[0]}",
             f"return {wanted}: def {member.name}{member.signature}",
         )
+
+
+def _made(function: Func) -> str:
+    """What all its returns make, where that is a device of torch's; else empty."""
+    values = [node.value for node in ast.walk(function.node) if isinstance(node, ast.Return)]
+    made = {ast.unparse(value.func) if isinstance(value, ast.Call) else "" for value in values}
+    return "torch.device" if made == {"torch.device"} else ""
 
 
 def _signature(seen: Seen, member: Member, function: Func) -> Iterator[Finding]:

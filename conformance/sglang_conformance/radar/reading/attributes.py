@@ -30,6 +30,8 @@ _VERSIONS = frozenset({f"sglang.{path}__version__" for path in ("", "version.", 
 
 _ENVS = "sglang.srt.environ.envs"
 
+_NAMED = frozenset({"__module__", "__name__", "__qualname__"})
+
 _CAN_BE_READ = ("module", "class")
 
 
@@ -61,6 +63,8 @@ class Attributes(Frames):
         if isinstance(holder, (Class, Instance, Super)):
             return self._of_class(holder, name, node)
         self.mentioned.add(name)
+        if isinstance(holder, Const) and name == "value":
+            return holder  # a member of an enum, which is taken for its value
         if isinstance(holder, Release):
             return constants.attribute(holder, name)
         if isinstance(holder, Signature) and name == "parameters":
@@ -104,15 +108,29 @@ class Attributes(Frames):
         self.doubt()
         return UNKNOWN
 
+    def member_of(self, module: str, name: str) -> Value | None:
+        """What a module of the plugin has under a name, also by its ``__getattr__``; None where it has nothing."""
+        names = self.module(module).names
+        if name in names:
+            return names[name]
+        asked = names.get("__getattr__")
+        if asked is not None and not name.startswith("__"):
+            return self.call(asked, [Const(name)], {}) if isinstance(asked, Func) else UNKNOWN
+        return None
+
     def _of_module(self, module: str, name: str) -> Value:
-        found = self.module(module).names.get(name)
-        if found is not None:
-            return found
-        return PluginModule(f"{module}.{name}") if f"{module}.{name}" in self.code.modules else UNKNOWN
+        if f"{module}.{name}" in self.code.modules and name not in self.module(module).names:
+            return PluginModule(f"{module}.{name}")
+        found = self.member_of(module, name)
+        return UNKNOWN if found is None else found
 
     def _of_class(self, holder: Class | Instance | Super, name: str, node: ast.AST) -> Value:
         self.mentioned.add(name)
         of = holder if isinstance(holder, Class) else holder.of
+        if isinstance(holder, Instance) and name in dict(holder.fields):
+            return dict(holder.fields)[name]
+        if isinstance(holder, Class) and name in _NAMED:
+            return Const(of.module if name == "__module__" else of.name)
         lineage = self.lineage(of)
         found = lookup(lineage, name, self.release, after=_after(holder))
         if found is None:
@@ -122,7 +140,7 @@ class Attributes(Frames):
             self.doubt()
             return UNKNOWN
         value = found.value
-        if isinstance(value, Func) and not isinstance(holder, Class):
+        if isinstance(value, Func) and (not isinstance(holder, Class) or "classmethod" in value.marks):
             return UNKNOWN if "property" in value.marks else Bound(value, of)
         if isinstance(value, Host) and not isinstance(holder, Class):
             return value if value.symbol is not None and value.symbol.kind in ("method", "classmethod") else UNKNOWN

@@ -7,7 +7,8 @@ import ast
 from . import constants
 from .expressions import Expressions
 from .fits import Given, Parameters, misfit
-from .host import CAPABILITIES, arguments
+from .host import CAPABILITIES, HOOK_TYPE, arguments
+from .records import fields, members
 from .values import (
     UNKNOWN,
     Bound,
@@ -23,6 +24,7 @@ from .values import (
     Value,
     alternatives,
     either,
+    known,
 )
 
 _ASKS_VERSION = frozenset({"importlib.metadata.version", "importlib_metadata.version"})
@@ -78,11 +80,15 @@ class Calls(Expressions):
             return self.call(called, places, names) if whole else self._uncertain(called)
         if isinstance(called, Bound):
             is_static = "staticmethod" in called.function.marks
-            first: list[Value] = [] if is_static else [Instance(called.of)]
+            bound = called.of if "classmethod" in called.function.marks else Instance(called.of)
+            first: list[Value] = [] if is_static else [bound]
             return self.call(called.function, [*first, *places], names, called.of) if whole else self._uncertain(called)
         if isinstance(called, Class):
             self.use(called)
-            return Instance(called)
+            return Instance(called, fields(called, places, names) if whole else ())
+        if isinstance(called, Instance):
+            method = self.attribute(called, "__call__", node)
+            return self._called(method, node, places, names, whole) if isinstance(method, Bound) else UNKNOWN
         if isinstance(called, Host):
             return self._host_called(called, node, places, names)
         if isinstance(called, External):
@@ -99,7 +105,7 @@ class Calls(Expressions):
         self.doubt()
         if called.path.endswith("hook_registry.HookRegistry.register"):
             self.registered(node, places, names)
-        elif called.path.endswith("hook_registry.HookType") and len(places) == 1:
+        elif called.path.endswith(HOOK_TYPE) and len(places) == 1:
             return places[0]
         elif called.path == CAPABILITIES:
             for name in names:
@@ -127,7 +133,7 @@ class Calls(Expressions):
         if name in _ASKS_VERSION and text == "sglang":
             return Const(self.release.name)
         if name.rpartition(".")[2] in _VERSION_CLASSES:
-            return constants.release(places)
+            return either([constants.release([each]) for each in known(places[:1])] or [UNKNOWN])
         if name in ("importlib.import_module", "__import__") and isinstance(text, str):
             return self.import_path(text, node)
         if name == "importlib.util.find_spec" and isinstance(text, str) and text.startswith("sglang."):
@@ -139,6 +145,8 @@ class Calls(Expressions):
             return self._signature(places[0])
         if name == "map" and len(places) == 2 and isinstance(places[1], Seq):
             return Seq(tuple(self._called(places[0], node, [item], {}, True) for item in places[1].items))
+        if name in ("list", "tuple") and len(places) == 1 and isinstance(places[0], Class):
+            return members(places[0])
         if name in constants.BUILT_IN and not names:
             return constants.built_in(name, places)
         self.doubt()

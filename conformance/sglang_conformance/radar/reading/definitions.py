@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ...contract import syntax
 from ...contract.syntax import FunctionNode
 from .functions import Functions
 from .values import (
+    UNKNOWN,
     Class,
     Func,
     Host,
     Scope,
+    Seq,
     Value,
 )
 
@@ -75,7 +78,7 @@ class Definitions(Functions):
                 self.registered(decorator, [*places[:1]], {**names, **kind, "hook": hook})
 
     def _ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802
-        bases = tuple(self.eval(base) for base in node.bases)
+        bases = tuple(self._bases(node))
         for keyword in node.keywords:
             self.eval(keyword.value)
         for decorator in node.decorator_list:
@@ -100,6 +103,14 @@ class Definitions(Functions):
         self.scope.names[node.name] = of
         self.classes.append(of)
         self._hooked(node, of)
+
+    def _bases(self, node: ast.ClassDef) -> Iterator[Value]:
+        for base in node.bases:
+            value = self.eval(base.value if isinstance(base, ast.Starred) else base)
+            if isinstance(base, ast.Starred):
+                yield from value.items if isinstance(value, Seq) else (UNKNOWN,)
+            else:
+                yield value
 
     @property
     def classes(self) -> list[Class]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from ...contract import syntax
 from . import constants
 from .attributes import Attributes
+from .host import HOOK_TYPE
+from .records import members
 from .values import (
     UNKNOWN,
     Bound,
@@ -51,6 +53,13 @@ class Expressions(Attributes):
                 self.eval(child)
         self.doubt()
         return UNKNOWN
+
+    def over(self, node: ast.expr) -> Value:
+        """What a loop goes over."""
+        value = self.eval(node)
+        if isinstance(value, Table):
+            return Seq(tuple(key for key, _ in value.items))
+        return members(value) if isinstance(value, Class) else value
 
     def callee(self, node: ast.expr) -> Value:
         """What is called: not used otherwise, so not noted as such."""
@@ -158,6 +167,8 @@ class Expressions(Attributes):
         text = syntax.text(node.slice)
         if isinstance(holder, External) and holder.path == "os.environ" and text:
             self.variable(text, node)
+        if isinstance(holder, Host) and holder.path.endswith(HOOK_TYPE):
+            return key
         found = constants.index(holder, key)
         if found is UNKNOWN:
             self.doubt()
@@ -196,7 +207,7 @@ class Expressions(Attributes):
             )
             return
         first, *rest = generators
-        over = self.eval(first.iter)
+        over = self.over(first.iter)
         items: tuple[Value, ...] = over.items if isinstance(over, Seq) else (UNKNOWN,)
         if not isinstance(over, Seq):
             yield None

@@ -123,16 +123,17 @@ class Functions(Calls):
         if isinstance(holder, PluginModule):
             if name not in self.module(module).names and path in self.code.modules:
                 return self.import_path(path, node)
-            return self.use(self.module(module).names.get(name, UNKNOWN))
+            found = self.member_of(module, name)
+            return UNKNOWN if found is None else self.use(found)
         if isinstance(holder, Host):
             if path.endswith(".__version__"):
                 return Const(self.release.name)
-            found = self.release.find(path)
-            if found is None:
+            host = self.release.find(path)
+            if host is None:
                 self.missing("import", path, node, kind="ImportError")
                 return UNKNOWN
             self.outdated(path, node)
-            return found
+            return host
         if isinstance(holder, External):
             return External(path)
         return UNKNOWN

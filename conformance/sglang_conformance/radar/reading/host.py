@@ -16,6 +16,7 @@ MIXIN, INTERFACE = "sglang.srt.platforms.device_mixin", "sglang.srt.platforms.in
 BASES = (f"{INTERFACE}.SRTPlatform", f"{MIXIN}.DeviceMixin")
 CAPABILITIES = f"{INTERFACE}.PlatformCapabilities"
 CURRENT = ".current_platform"
+HOOK_TYPE = "hook_registry.HookType"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .facts import Facts, Place, Reach, Registration
 from .frames import Raised, TooMuch
 from .history import History
 from .host import Release
-from .values import UNKNOWN, Bound, Class, Const, Func, Value, alternatives
+from .values import UNKNOWN, Bound, Class, Const, Func, Value, alternatives, either
 from .walk import Walk
 
 POOL = "get_kv_pool_cls"
@@ -137,17 +137,21 @@ class _Observer:
         for point in self.plugin.points(PLATFORMS):
             value, place = self._entered(point, reach)
             texts = [v.value for v in alternatives(value) if isinstance(v, Const) and isinstance(v.value, str)]
+            untold = [] if texts else [f"which class {point.value} gives"]
             for text in texts:
-                if self._class_at(text, reach) is None and not classes:
+                there = self._at(text, reach)
+                if there is UNKNOWN:
+                    untold.append(f"what {text} is")
+                elif _class_of(there) is None and not classes:
                     self.wrong.append((text, place))
             named.update(dict.fromkeys(texts))
-            if not texts and not classes:
-                self.not_judged[
-                    f"{place}: which class {point.value} gives is not told by reading; looked for by its base"
-                ] = None
-        found = [of for text in named if (of := self._class_at(text, reach)) is not None]
+            for what in untold if not classes else ():
+                self.not_judged[f"{place}: {what} is not told by reading; looked for by its base"] = None
+        found = [of for text in named if (of := _class_of(self._at(text, reach))) is not None]
         if not found and self.plugin.points(PLATFORMS):
             found = list(self._by_base())
+            if not found and not self.wrong:
+                self.not_judged["no platform class was found: what core asks of it is not judged"] = None
         self.walk.facts.platforms.extend(dict.fromkeys(found))
 
     def _entered(self, point: EntryPoint, reach: Reach) -> tuple[Value, Place]:
@@ -157,12 +161,14 @@ class _Observer:
             return Const(None), Place(point.where, 1)
         walk.reach = reach
         place = Place(walk.code.modules[point.module].file.name, 1)
-        function = self._module(point.module, reach).get(point.attribute)
+        function = self._in_module(point.module, point.attribute, reach)
         for each in alternatives(function) if function is not None else ():
-            if isinstance(each, Func):
-                self.done.add(id(each.node))
-                return walk.alone(each, None, reach), Place(place.file, each.node.lineno)
-        return Const(None), place
+            of = each.of if isinstance(each, Bound) else None
+            called = each.function if isinstance(each, Bound) else each
+            if isinstance(called, Func):
+                self.done.add(id(called.node))
+                return walk.alone(called, of, reach), Place(place.file, called.node.lineno)
+        return UNKNOWN, place
 
     def _module(self, name: str, reach: Reach) -> Mapping[str, Value]:
         before, self.walk.reach = self.walk.reach, reach
@@ -173,12 +179,29 @@ class _Observer:
         finally:
             self.walk.reach = before
 
-    def _class_at(self, text: str, reach: Reach) -> Class | None:
-        module, _, name = text.replace(":", ".").rpartition(".")
-        if module not in self.walk.code.modules:
+    def _at(self, text: str, reach: Reach) -> Value | None:
+        """What a dotted path into the plugin leads to, a colon being no more than a dot; None where nothing is."""
+        parts = text.replace(":", ".").split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            if (module := ".".join(parts[:end])) in self.walk.code.modules:
+                return self._in_module(module, ".".join(parts[end:]), reach)
+        return None
+
+    def _in_module(self, module: str, path: str, reach: Reach) -> Value | None:
+        """What a module of the plugin has at a dotted path; None where it has nothing there."""
+        first, _, rest = path.partition(".")
+        before, self.walk.reach = self.walk.reach, reach
+        try:
+            found = self.walk.member_of(module, first)
+            if found is None:
+                return None
+            for name in rest.split(".") if rest else ():
+                found = either([self.walk.attribute(each, name, ast.Pass()) for each in alternatives(found)])
+            return found
+        except Raised:
             return None
-        found = self._module(module, reach).get(name)
-        return next((v for v in alternatives(found) if isinstance(v, Class)), None) if found is not None else None
+        finally:
+            self.walk.reach = before
 
     def _by_base(self) -> Iterator[Class]:
         """The plugin's classes that derive from SGLang's platform, and that no other of them derives from."""
@@ -274,3 +297,7 @@ class _Observer:
         spoken_of = name in code.mentioned
         public = of is not None and not name.startswith("_")
         return name in self.walk.mentioned or not spoken_of or public
+
+
+def _class_of(value: Value | None) -> Class | None:
+    return next((v for v in alternatives(value) if isinstance(v, Class)), None) if value is not None else None

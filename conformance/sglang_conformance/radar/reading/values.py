@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,9 +117,10 @@ class Class:
 
 @dataclass(frozen=True)
 class Instance:
-    """An object of a class of the plugin."""
+    """An object of a class of the plugin; ``fields`` are those of a dataclass or named tuple, in their order."""
 
     of: Class
+    fields: tuple[tuple[str, Value], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,12 @@ def either(values: list[Value]) -> Value:
 def alternatives(value: Value) -> tuple[Value, ...]:
     """All that a value may be."""
     return value.values if isinstance(value, Either) else (value,)
+
+
+def known(values: Sequence[Value]) -> list[Value]:
+    """All that values may be, without what cannot be told where something can: a setting that nobody made."""
+    every = [each for value in values for each in alternatives(value)]
+    return [each for each in every if each is not UNKNOWN] or every
 
 
 def truth(value: Value) -> bool | None:

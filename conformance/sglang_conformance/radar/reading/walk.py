@@ -18,6 +18,7 @@ from .values import (
     UNKNOWN,
     Const,
     External,
+    Instance,
     Seq,
     Table,
     Value,
@@ -103,6 +104,8 @@ class Walk(Definitions):
         if isinstance(target, ast.Name):
             self.scope.names[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
+            if isinstance(value, Instance):
+                value = Seq(tuple(each for _, each in value.fields))
             fits = isinstance(value, Seq) and len(value.items) == len(target.elts)
             parts = value.items if fits and isinstance(value, Seq) else (UNKNOWN,) * len(target.elts)
             for part, item in zip(target.elts, parts, strict=True):
@@ -150,7 +153,7 @@ class Walk(Definitions):
             self.scope.names[name] = value if here is None or not both else either([value, here])
 
     def _For(self, node: ast.For | ast.AsyncFor) -> Flow:  # noqa: N802
-        over = self.eval(node.iter)
+        over = self.over(node.iter)
         items = over.items[:_MOST_ITEMS] if isinstance(over, Seq) else (UNKNOWN,)
         for item in items:
             self.bind(node.target, item)
