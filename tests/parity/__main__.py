@@ -78,6 +78,8 @@ def _print(tally: Tally) -> None:
     rate = round(tally.worlds / tally.seconds) if tally.seconds else 0
     columns = (tally.release, tally.subject, tally.worlds, f"{tally.seconds:.1f}", rate)
     print(_ROW.format(*columns, len(tally.disagreements), known or "-"), flush=True)
+    if tally.fleeting:
+        print(f"  differed in their batch, and not again alone: {tally.fleeting}", flush=True)
     for disagreement in tally.disagreements:
         print(disagreement, flush=True)
 

@@ -32,13 +32,18 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of a subject's worlds in one release. ``known``: how many worlds showed each listed difference."""
+    """What came of a subject's worlds in one release.
+
+    ``known``: how many worlds showed each listed difference. ``fleeting``: how many differed in their batch, and not
+    when they were tried again alone: something of a world before them was left, or chance has a hand in it.
+    """
 
     release: str
     subject: str
     worlds: int
     seconds: float
     known: Counter[str]
+    fleeting: int
     disagreements: tuple[Disagreement, ...]
 
 
@@ -58,6 +63,7 @@ def compare(pair: Pair, subject: str, worlds: Sequence[Any], count: int, number:
     began = time.monotonic()
     known: Counter[str] = Counter()
     wrong: list[Any] = []
+    fleeting = 0
     for start in range(0, len(worlds), _BATCH):
         batch = worlds[start : start + _BATCH]
         for world, (real, reference) in zip(batch, pair.enact(subject, batch), strict=True):
@@ -65,9 +71,11 @@ def compare(pair: Pair, subject: str, worlds: Sequence[Any], count: int, number:
             known.update(each.name for each in used)
             if rest and unexplained(pair, subject, world):
                 wrong.append(world)
+            elif rest:
+                fleeting += 1
     smallest = [_smallest(pair, subject, worlds, wrong, count, number)] if wrong else []
     found = tuple(Disagreement(world, tuple(unexplained(pair, subject, world))) for world in [*smallest, *wrong[:4]])
-    return Tally(pair.release, subject, len(worlds), time.monotonic() - began, known, found)
+    return Tally(pair.release, subject, len(worlds), time.monotonic() - began, known, fleeting, found)
 
 
 def misplaced(pair: Pair, subjects: Collection[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 
 from parity import plain, releases
 from parity.__main__ import main
-from parity.comparing import Difference, differences
+from parity.comparing import NOTHING, Difference, differences
 from parity.differences import KNOWN, Known, explained
 from parity.hooking import Hook
-from parity.lockstep import drawn
+from parity.lockstep import compare, drawn
 from parity.selection import Vendor, World
+from parity.sides import Pair
 from parity.subjects import SHARES, shares
 
 
@@ -61,6 +63,69 @@ def test_difference_is_explained_only_where_it_is_listed() -> None:
     assert explained([seen], "hooking", "0.5.23") == ([], [seen])
     other = dataclasses.replace(seen, reference="TypeError")
     assert explained([seen, other], "members", "0.5.23") == ([known], [other])
+
+
+def differing(place: str, real: Any = "[1.0]", reference: Any = "[2.0]") -> Difference:
+    return Difference(place, real, reference)
+
+
+FAILS = differing("/0/1:tp.all_gatherv/error", "AttributeError", NOTHING)
+CHANGED = differing("/0/1:tp.all_gatherv/after/0/is")
+
+
+def test_what_follows_from_a_difference_is_explained_in_its_own_step() -> None:
+    served = differing("/0/1:tp.all_gatherv/value", NOTHING, {"list": []})
+    for follows in ([], [served], [CHANGED, served]):
+        assert explained([FAILS, *follows], "collectives", "0.5.23")[1] == []
+        assert explained(follows, "collectives", "0.5.23")[1] == follows
+    refused = dataclasses.replace(FAILS, reference="ValueError")
+    assert explained([refused, CHANGED], "collectives", "0.5.23")[1] == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        differing("/0/2:tp.all_gatherv/after/0/is"),
+        differing("/0/11:tp.all_gatherv/after/0/is"),
+        differing("/1/1:tp.all_gatherv/after/0/is"),
+        differing("/0/2:tp.all_gatherv/error", "AttributeError", "TypeError"),
+    ],
+)
+def test_what_differs_in_another_step_is_not_explained_by_it(other: Difference) -> None:
+    assert explained([FAILS, CHANGED, other], "collectives", "0.5.23")[1] == [other]
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_known"),
+    [
+        ([["destroy_process_group", 8], ["destroy_process_group", 9], ["destroy_process_group", None]], True),
+        ([["destroy_process_group", 8], ["destroy_process_group", None]], False),
+        ([["destroy_process_group", 8], ["destroy_process_group", 9]], False),
+        ([], False),
+    ],
+)
+def test_group_of_a_rank_alone_is_all_that_may_be_destroyed_beside(reference: Any, is_known: bool) -> None:
+    seen = Difference("/3:quit/events", [["destroy_process_group", None]], reference)
+    assert bool(explained([seen], "layouts", "0.5.23")[0]) is is_known
+
+
+class Told(Pair):
+    """Sides that tell what they are given; in a batch, and of one world alone."""
+
+    def __init__(self, batch: Any, alone: Any) -> None:
+        super().__init__("0.5.23", ((), ()), ((), ()))
+        vars(self).update(batch=batch, alone=alone)
+
+    def enact(self, subject: str, worlds: Sequence[Any]) -> list[tuple[Any, Any]]:
+        told = vars(self)["batch" if len(worlds) > 1 else "alone"]
+        return [(told, 1) for _ in worlds]
+
+
+@pytest.mark.parametrize(("alone", "fleeting", "wrong"), [(1, 9, 0), (2, 0, 5)])
+def test_world_that_differs_only_among_others_is_counted(alone: int, fleeting: int, wrong: int) -> None:
+    worlds = drawn("environment", 9, 0)
+    tally = compare(Told(2, alone), "environment", worlds, len(worlds), 0)
+    assert (tally.worlds, tally.fleeting, len(tally.disagreements)) == (9, fleeting, wrong)
 
 
 def test_every_known_difference_names_its_reason_and_a_world_of_its_subject() -> None:
