@@ -14,6 +14,8 @@ from .certificate.folder import JUNIT, RECORD
 from .certificate.model import Certificate
 from .certificate.record import RecordError, from_json, parse
 from .certificate.verify import verify
+from .config import OptionError
+from .console import say, told, width
 from .contract import command as contracts
 from .contract import tables
 from .contract.errors import ContractError
@@ -22,8 +24,6 @@ from .releases import command as releases
 from .requirements import loader
 from .requirements.loader import CatalogueError
 from .requirements.model import PROFILES, Requirement
-
-_WIDTH = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,13 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     try:
         lines = list(options.command(options))
-    except (CatalogueError, ContractError, RecordError, KeyError, OSError) as error:
+        say(lines)
+    except BrokenPipeError:
+        pass  # the reader, a pager or head, has seen enough
+    except (OptionError, CatalogueError, ContractError, RecordError, KeyError, OSError) as error:
         print(f"sglang-conformance: {_text(error)}", file=sys.stderr)
         return 1
-    try:
-        print("\n".join(lines))
-    except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        sys.stderr.close()
     return 1 if options.command is _verify and not lines[-1].startswith(_SOUND) else 0
 
 
@@ -105,22 +104,28 @@ def _applying(catalogue: loader.Catalogue, release: str, *, in_tree: bool) -> tu
     return catalogue.applying(release, in_tree=in_tree, profiles=profiles)
 
 
+_PROVISIONAL = ", provisional: recorded, not deciding"
+
+
 def _explain(options: argparse.Namespace) -> Iterator[str]:
     requirement = loader.load().get(options.id.upper())
     until = f", before {requirement.until}" if requirement.until else ""
     yield f"{requirement.id}  {requirement.title}"
     yield ""
-    yield from textwrap.wrap(requirement.text, _WIDTH)
+    yield from textwrap.wrap(requirement.text, width())
     yield ""
-    yield from textwrap.wrap(f"Why: {requirement.reason}", _WIDTH)
+    yield from textwrap.wrap(f"Why: {requirement.reason}", width())
     yield ""
-    yield f"level     {requirement.level}"
+    yield f"level     {requirement.level}{_PROVISIONAL if requirement.provisional else ''}"
     yield f"profile   {requirement.profile}"
     yield f"platforms {requirement.scope}"
     yield f"releases  from {requirement.since}{until}"
     for label, values in (("members", requirement.members), ("stands on", requirement.depends)):
         if values:
-            yield f"{label:<9} {', '.join(values)}"
+            start = f"{label:<9} "
+            yield from textwrap.wrap(
+                ", ".join(values), width(), initial_indent=start, subsequent_indent=" " * len(start)
+            )
     for number, source in enumerate(requirement.sources):
         yield f"{'' if number else 'sources':<9} {source}"
 
@@ -144,4 +149,6 @@ def _told(certificate: Certificate) -> str:
 
 
 def _text(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot write {told(error)}"
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

@@ -153,6 +153,13 @@ def test_bad_input_is_one_clear_line(capsys: Captured, tmp_path: Path) -> None:
     assert "there is no folder" in refused(
         capsys, "diff", "0.5.11", "0.5.12", "--html", str(tmp_path / "no" / "x.html")
     )
+    for place, said in (
+        (tmp_path, f"--html={tmp_path}: that is a folder; name a file"),
+        ("-", "--html=-: it is written to a file, not printed; name one"),
+        ("/proc/x.html", "cannot write /proc/x.html: No such file or directory"),
+    ):
+        assert said in refused(capsys, "diff", "0.5.11", "0.5.12", "--html", str(place))
+    assert "it holds neither sglang/srt nor srt; name the folder" in refused(capsys, "extract", str(tmp_path))
     assert "does not exist" in refused(capsys, "extract", str(tmp_path / "no.whl"))
     assert "is no folder; name the one that holds the tables" in refused(
         capsys, "extract", str(tmp_path), "--into", str(tmp_path / "no")
@@ -196,6 +203,8 @@ def test_a_release_is_added_by_one_command_which_says_what_is_new(
     assert "signature changed    get_thing" in text
     assert "1 gone, 0 likely moved, 2 changed" in text  # g; f and get_thing
     assert tables.load_from(folder, "9.9.0").release == "9.9.0"
+    older = {**files, "_version.py": "__version__ = '9.0.0'", "srt/server_args.py": ARGUMENTS}
+    assert "9.0.0 is the oldest release in" in run(capsys, "extract", str(sglang_tree(older)), "--into", str(folder))
 
 
 def test_a_release_that_cannot_be_read_leaves_the_folder_as_it_was(

@@ -197,6 +197,7 @@ def test_command_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.Capt
         ),
         (["X", "--json", "no/such/folder/r.json"], "--json=no/such/folder/r.json: there is no folder no/such/folder"),
         (["X", "--html", "."], "--html=.: that is a folder; name a file"),
+        (["X", "--html", "-"], "--html=-: it is written to a file, not printed; name one"),
     ],
 )
 @pytest.mark.usefixtures("little")

@@ -219,6 +219,7 @@ def test_real_releases_are_run_where_they_lie(command: Command, unpacked: Callab
         (["cpu", "--deadline=0"], "--deadline=0: a number of seconds above 0 is needed"),
         (["cpu", "-n", "many"], "-n many: a number of processes is needed, or auto"),
         (["cpu", "--certificates=stand-in/pytest.py"], "--certificates=stand-in/pytest.py: that is a file"),
+        (["cpu", "--certificates=/proc/none"], "--certificates=/proc/none: cannot be made: No such file or directory"),
         (["cpu", "--pytest='"], "--pytest=': No closing quotation; quote the options as for a shell"),
     ],
 )

@@ -52,7 +52,17 @@ def test_requirement_is_explained(capsys: Screen) -> None:
 
 def test_unknown_requirement_is_one_line(capsys: Screen) -> None:
     assert main(["explain", "ACT-999"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert "no requirement ACT-999; `sglang-conformance requirements` lists them" in said
+    assert said.count("\n") == 1
+
+
+def test_a_rule_that_does_not_decide_yet_is_told_as_such(capsys: Screen) -> None:
+    provisional = {r.id for r in loader.load().requirements if r.provisional}
+    for name in ("API-001", "ACT-003"):
+        assert main(["explain", name]) == 0
+        told = "level     MUST, provisional: recorded, not deciding" in capsys.readouterr().out
+        assert told == (name in provisional)
 
 
 def test_sound_record_says_what_it_says(tmp_path: Path, capsys: Screen) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..config import OptionError
+from ..console import say, see_that_it_can_be_written, told
 from ..contract.errors import ContractError
 from ..hosts.choose import HostError, choose
 from ..subject import UnknownPlatform, find
@@ -78,17 +78,18 @@ def run(options: argparse.Namespace) -> int:
     try:
         with bench(plan) as ranks:
             setting = _measure(plan, ranks, measured)
-        _say(("", *table.closing(measured)))
+        say(("", *table.closing(measured)))
         if before is not None:
-            _say(("", *against.lines(before, record.to_json(setting, measured))))
+            say(("", *against.lines(before, record.to_json(setting, measured))))
         if options.json:
             record.write(options.json, record.dumps(setting, measured))
         if options.plot:
             record.write(options.plot, plot.draw(setting, measured, options.plot.suffix.lower()))
     except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        sys.stderr.close()
         return WRONG
-    except (BenchError, OSError) as error:
+    except OSError as error:
+        return _end(told(error), WRONG)
+    except BenchError as error:
         return _end(str(error), WRONG)
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
@@ -98,12 +99,12 @@ def run(options: argparse.Namespace) -> int:
 def _measure(plan: Plan, ranks: Bench, measured: list[Measured]) -> record.Setting:
     world_sizes = ranks.world_sizes
     setting = record.Setting.of(plan, ranks, world_sizes)
-    _say(table.heading(setting))
+    say(table.heading(setting))
     for case in cases(world_sizes, plan.dtypes, plan.sizes):
         begins = not measured or measured[-1].case.ranks != case.ranks
         found = ranks.measure(case)
         measured.append(found)
-        _say((*(table.columns(case.ranks) if begins else ("",)), *table.block(found)))
+        say((*(table.columns(case.ranks) if begins else ("",)), *table.block(found)))
     return setting
 
 
@@ -138,15 +139,8 @@ def _see_that_it_can_be_written(options: argparse.Namespace) -> None:
     """Not after a long run."""
     if options.plot:
         plot.require(options.plot)
-    for option, path in (("--json", options.json), ("--plot", options.plot)):
-        if path is not None and not path.parent.is_dir():
-            raise OptionError(f"{option}={path}: there is no folder {path.parent}; make it, or name another")
-        if path is not None and path.is_dir():
-            raise OptionError(f"{option}={path}: that is a folder; name a file")
-
-
-def _say(lines: Iterable[str]) -> None:
-    print("\n".join(lines), flush=True)
+    see_that_it_can_be_written("--json", options.json)
+    see_that_it_can_be_written("--plot", options.plot)
 
 
 def _end(message: str, status: int) -> int:

@@ -16,9 +16,13 @@ from .target_diff import TargetDiff, target_diff
 
 @dataclass(frozen=True)
 class Added:
-    """A release that was added: the files written, and what differs from the newest release before it, if any."""
+    """A release that was added: the files written, and what differs from the newest release before it, if any.
+
+    ``others``: how many more releases the folder has.
+    """
 
     release: str
+    others: int
     files: tuple[Path, ...]
     changes: ContractDiff | None
     targets: TargetDiff | None
@@ -47,7 +51,7 @@ def add(package: Path, folder: Path) -> Added:
     for file, data in files.items():
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
-    return Added(contract.release, tuple(files), changes, targets)
+    return Added(contract.release, len(others), tuple(files), changes, targets)
 
 
 def _others(folder: Path, release: str) -> dict[str, Index]:

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..console import see_that_it_can_be_written, width
 from . import extract, extract_server_args, tables
 from .bundle import add
 from .diff import diff
-from .errors import ContractError
 from .page import page
 from .target_diff import target_diff
 from .text import contract_lines, diff_lines
@@ -19,8 +19,8 @@ from .text import contract_lines, diff_lines
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the commands; each sets ``command`` to a function that takes the options and yields the lines to print.
 
-    These functions raise ContractError with one clear line for what cannot be read, and OSError for what cannot be
-    written.
+    These functions raise ContractError with one clear line for what cannot be read, OptionError for a file that has no
+    place, and OSError for what cannot be written.
     """
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("list", help="list the bundled releases").set_defaults(command=_list)
@@ -55,9 +55,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> Iterator[str]:
-    for release in tables.releases():
+    known = tables.releases()
+    column = max(map(len, known))
+    for release in known:
         contract = tables.load(release)
-        yield f"{release}  {len(contract.members)} members, {len(contract.called())} of them used by SGLang's core"
+        used = f"{len(contract.called())} of them used by SGLang's core"
+        yield f"{release:<{column}}  {len(contract.members)} members, {used}"
 
 
 def _show(options: argparse.Namespace) -> Iterator[str]:
@@ -65,14 +68,11 @@ def _show(options: argparse.Namespace) -> Iterator[str]:
     if options.json:
         yield json.dumps(contract.to_json(), indent=1)
     else:
-        yield from contract_lines(contract)
+        yield from contract_lines(contract, width())
 
 
 def _diff(options: argparse.Namespace) -> Iterator[str]:
-    if options.html is not None and not options.html.parent.is_dir():
-        raise ContractError(
-            f"--html={options.html}: there is no folder {options.html.parent}; make it, or name another"
-        )
+    see_that_it_can_be_written("--html", options.html)
     found = diff(tables.load(options.older), tables.load(options.newer))
     targets = target_diff(*tables.load_indexes(options.older, options.newer))
     if options.html is not None:
@@ -83,7 +83,7 @@ def _diff(options: argparse.Namespace) -> Iterator[str]:
         data["hook_targets"] = targets.to_json(every_target=options.hook_targets)
         yield json.dumps(data, indent=1)
     else:
-        yield from diff_lines(found, targets, every_target=options.hook_targets)
+        yield from diff_lines(found, targets, every_target=options.hook_targets, width=width())
 
 
 def _extract(options: argparse.Namespace) -> Iterator[str]:
@@ -95,6 +95,6 @@ def _extract(options: argparse.Namespace) -> Iterator[str]:
     yield from (f"written: {file}" for file in added.files)
     yield ""
     if added.changes is None or added.targets is None:
-        yield f"{added.release} is the first release in {options.into}"
+        yield f"{added.release} is the {'oldest' if added.others else 'first'} release in {options.into}"
     else:
-        yield from diff_lines(added.changes, added.targets, every_target=False)
+        yield from diff_lines(added.changes, added.targets, every_target=False, width=width())

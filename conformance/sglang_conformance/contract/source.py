@@ -153,15 +153,17 @@ def _package_folder(path: Path) -> Path:
     for candidate in (path, path / "sglang", path / "python" / "sglang"):
         if (candidate / "srt").is_dir():
             return candidate
-    raise ContractError(f"{path} is not an SGLang tree: it holds neither sglang/srt nor srt")
+    raise ContractError(f"{path} is not an SGLang tree: it holds neither sglang/srt nor srt; name the folder that does")
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ContractError(f"{path} is not a readable wheel ({error}); download it again") from error
+        raise ContractError(f"{path} is not a readable wheel ({error}); download it again, or name a folder") from error
     if not any(name.startswith("sglang/srt/") for name in archive.namelist()):
         archive.close()
-        raise ContractError(f"{path} is not an SGLang wheel: it holds no sglang/srt")
+        raise ContractError(
+            f"{path} is not an SGLang wheel: it holds no sglang/srt; get one by pip download --no-deps sglang"
+        )
     return archive

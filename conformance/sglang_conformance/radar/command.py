@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..config import OptionError
+from ..console import say, see_that_it_can_be_written, told, width
 from ..contract import tables
 from ..contract.errors import ContractError
 from . import importing, page, record, text
@@ -53,17 +53,18 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         start, end = _releases(options.start, options.end)
-        _see_that_it_can_be_written(options)
+        see_that_it_can_be_written("--json", options.json, printed=True)
+        see_that_it_can_be_written("--html", options.html)
         if not 0 < options.deadline < math.inf:
             raise OptionError(f"--deadline={options.deadline:g}: a number of seconds above 0 is needed")
         report = _report(options, start, end)
         _write(options, report)
     except (OptionError, PluginError, ContractError) as error:
         return _end(str(error), UNUSABLE)
+    except BrokenPipeError:
+        pass  # the reader, a pager or head, has seen enough
     except OSError as error:
-        return _end(f"cannot write {error.filename}: {error.strerror or error}", UNUSABLE)
-    except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        sys.stderr.close()
+        return _end(f"cannot write {told(error)}", UNUSABLE)
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     return BREAKS if report.breaks else RIGHT
@@ -93,30 +94,14 @@ def _releases(start: str | None, end: str | None) -> tuple[str, str]:
     return start or "", last
 
 
-def _see_that_it_can_be_written(options: argparse.Namespace) -> None:
-    for option, path in (("--json", options.json), ("--html", options.html)):
-        if path is None or str(path) == "-":
-            continue
-        if not path.parent.is_dir():
-            raise OptionError(f"{option}={path}: there is no folder {path.parent}; make it, or name another")
-        if path.is_dir():
-            raise OptionError(f"{option}={path}: that is a folder; name a file")
-
-
 def _write(options: argparse.Namespace, report: Report) -> None:
-    to_stdout = options.json is not None and str(options.json) == "-"
-    if to_stdout:
-        print(record.dumps(report), end="", flush=True)
-    else:
-        _say(text.lines(report))
-        if options.json is not None:
-            options.json.write_text(record.dumps(report), encoding="utf-8")
+    """The files first: whoever reads what is printed may not wait for its end."""
+    printed = str(options.json) == "-"
+    if options.json is not None and not printed:
+        options.json.write_text(record.dumps(report), encoding="utf-8")
     if options.html is not None:
         options.html.write_text(page.page(report), encoding="utf-8")
-
-
-def _say(lines: Iterable[str]) -> None:
-    print("\n".join(lines), flush=True)
+    say([record.dumps(report).removesuffix("\n")] if printed else text.lines(report, width()))
 
 
 def _end(message: str, status: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..config import OptionError
+from ..console import say, told
 from ..contract.errors import ContractError
 from . import report
 from .certifying import Plan, Result, certify
@@ -62,22 +63,34 @@ def run(options: argparse.Namespace) -> int:
     except (OptionError, ContractError) as error:
         return _end(str(error), UNUSABLE)
     results: list[Result] = []
-    progress = sys.stderr if options.json else sys.stdout
     try:
-        with _ending_on_request(), _home(options.certificates) as home:
-            for result in _results(plan, chosen, home):
-                results.append(result)
-                print(report.line(result), file=progress, flush=True)
-    except KeyboardInterrupt:
+        interrupted = _certify(plan, chosen, options, results)
         _close(options, results)
-        return _end("interrupted", INTERRUPTED)
+    except OptionError as error:
+        return _end(str(error), UNUSABLE)
     except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        sys.stderr.close()
         return WRONG
     except OSError as error:
-        return _end(str(error), WRONG)
-    _close(options, results)
+        return _end(told(error), WRONG)
+    if interrupted:
+        return _end("interrupted", INTERRUPTED)
     return RIGHT if all(result.ended in ("conformant", "absent") for result in results) else WRONG
+
+
+def _certify(plan: Plan, chosen: tuple[Place, ...], options: argparse.Namespace, results: list[Result]) -> bool:
+    """Certify in one place after another, and say what came of each; whether somebody broke it off."""
+    try:
+        with _ending_on_request(), _home(options.certificates) as home:
+            for place in chosen:
+                results.append(certify(plan, place, home / place.release))
+                line = report.line(results[-1])
+                if options.json:
+                    print(line, file=sys.stderr, flush=True)
+                else:
+                    say([line])
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -97,22 +110,20 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _results(plan: Plan, chosen: tuple[Place, ...], home: Path) -> Iterator[Result]:
-    for place in chosen:
-        yield certify(plan, place, home / place.release)
-
-
 def _close(options: argparse.Namespace, results: list[Result]) -> None:
     if options.json:
-        print(json.dumps(report.to_json(options.name, results), indent=1))
+        say([json.dumps(report.to_json(options.name, results), indent=1)])
     elif results:
-        print("", *report.table(results), sep="\n")
+        say(["", *report.table(results)])
 
 
 @contextlib.contextmanager
 def _home(kept: Path | None) -> Iterator[Path]:
     if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"--certificates={kept}: cannot be made: {error.strerror}; name another") from None
         yield kept.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="sglang-conformance-releases-") as folder:

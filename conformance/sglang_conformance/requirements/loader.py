@@ -64,7 +64,8 @@ class Catalogue:
         try:
             return self._by_id[requirement]
         except KeyError:
-            raise KeyError(f"the catalogue has no requirement {requirement}") from None
+            said = f"the catalogue has no requirement {requirement}; `sglang-conformance requirements` lists them"
+            raise KeyError(said) from None
 
     def applying(self, release: str, *, in_tree: bool, profiles: Collection[str]) -> tuple[Requirement, ...]:
         """The requirements that hold for a platform of this kind, in this SGLang release and these profiles.
