@@ -15,7 +15,7 @@ from ..contract.model import Contract
 from ..hosts.enter import enter, enter_alone, load_device_backends, resolve
 from ..probes.server import Probe
 from ..subject import Subject
-from .aids import operators
+from .aids import elsewhere, operators
 from .declare import parameters
 from .drawing import alike, drawing
 from .expect import Declined, HostDefect, NotReached, Violation
@@ -150,6 +150,8 @@ def call(body: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
         violation = _violation_in(error)
         if lacking := operators.refused(violation or error, given):
             return {"outcome": "host-defect", "message": lacking}
+        if lacking := elsewhere.lacked(violation or error, given):
+            return {"outcome": "blocked", "message": lacking}
         raise violation or error from None
     return {"outcome": "pass", "message": noted or ""}
 

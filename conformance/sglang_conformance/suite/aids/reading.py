@@ -25,7 +25,8 @@ def findings(subject: Subject, release: str) -> tuple[Finding, ...]:
     Raises NotReached where the code cannot be read, or the kit has no index of that release.
     """
     if release not in tables.releases():
-        raise expect.NotReached(f"the kit has no index of SGLang {release} to read the plugin against")
+        text = f"the kit has no index of SGLang {release} to read the plugin against; contract extract --into makes one"
+        raise expect.NotReached(text)
     try:
         return _findings(subject.distribution, subject.home, release)
     except PluginError as error:
