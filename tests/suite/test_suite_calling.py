@@ -81,6 +81,13 @@ class Helper(Base):
         self.get_full_graph_backend()
 
 
+class Circular(Base):
+    itself: Any = None
+
+
+Circular.itself = Circular
+
+
 class Misspelt(Base):
     def initialise_backend(self) -> None:
         return None
@@ -115,6 +122,7 @@ class InTime(Base):
     ("platform", "expected"),
     [
         (Helper(), []),
+        (Circular(), []),
         (Misspelt(), [("initialise_backend", "init_backend")]),
         (Foreign(), [("get_attn_backend_cls", "get_default_attention_backend")]),
         (Shared(), []),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import sys
 import types
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sglang_conformance.suite import expect
 from sglang_conformance.suite.aids.lacking import raised_in_sglang
-from sglang_conformance.suite.hooking import conduct
+from sglang_conformance.suite.hooking import conduct, fitness
 from sglang_conformance.suite.hooking.plugin import Registration
+from sglang_conformance.suite.hooking.recursion import self_call
 from sglang_conformance.suite.hooking.source import certain_calls, function_of, own_nodes, text_of
 
 
@@ -142,3 +145,46 @@ def test_import_lacks_a_package_where_sglangs_own_module_asked_for_it(module: st
     with pytest.raises(ModuleNotFoundError) as caught:
         names["load"]()
     assert raised_in_sglang(caught.value) is expected
+
+
+def of_a_table(limit: Any) -> Callable[..., Any]:
+    def hook(*args: Any, scale: Any = limit, **kwargs: Any) -> Any:
+        return limit, scale
+
+    return hook
+
+
+def twice(one: Any, other: Any) -> list[Registration]:
+    return [Registration("sglang.srt.utils.f", "AFTER", hook) for hook in (one, other)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(np.ones(3), np.ones(3)), (np.ones(3), np.zeros(3)), (1, 2), ("a", "b")], ids=str
+)
+def test_hooks_that_hold_different_things_are_two(one: Any, other: Any) -> None:
+    fitness.need_single(twice(of_a_table(one), of_a_table(other)))
+    fitness.need_single(twice(functools.partial(of_a_table, one), functools.partial(of_a_table, other)))
+
+
+@pytest.mark.parametrize("held", [np.ones(3), 1, "a", None], ids=str)
+def test_hook_that_is_registered_twice_is_told(held: Any) -> None:
+    hook = of_a_table(held)
+    for other in (hook, of_a_table(held)):
+        with pytest.raises(expect.Violation, match="registered once"):
+            fitness.need_single(twice(hook, other))
+
+
+def of_a_release(*, old: bool) -> Callable[..., Any]:
+    if old:
+        helper = always
+
+    def hook(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs) if not old else helper(*args, **kwargs)
+
+    return hook
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_hook_over_a_name_that_only_some_releases_give_is_looked_into(old: bool) -> None:
+    registration = Registration("sglang.srt.utils.f", "REPLACE", of_a_release(old=old))
+    assert self_call(registration, always) == ("", "")

@@ -84,15 +84,18 @@ def _names_used_by(owner: type) -> frozenset[str]:
     found: set[str] = set()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == package and isinstance(module, types.ModuleType):
+            seen: set[int] = set()
             for value in list(vars(module).values()):
-                found.update(_mentioned(value, module.__name__))
+                found.update(_mentioned(value, module.__name__, seen))
     return frozenset(found)
 
 
-def _mentioned(value: Any, module: str) -> Iterator[str]:
-    if isinstance(value, type) and value.__module__ == module:
+def _mentioned(value: Any, module: str, seen: set[int]) -> Iterator[str]:
+    """``seen``: the classes that were looked into, by identity, as one may hold another that holds it."""
+    if isinstance(value, type) and value.__module__ == module and id(value) not in seen:
+        seen.add(id(value))
         for member in list(vars(value).values()):
-            yield from _mentioned(member, module)
+            yield from _mentioned(member, module, seen)
     for function in _functions(value):
         if isinstance(function, types.FunctionType):
             yield from _names(_innermost(function).__code__)

@@ -213,9 +213,19 @@ def need_single(registered: Sequence[Registration]) -> None:
 def _same(one: Any, other: Any) -> bool:
     """Whether two hooks are one, or two makes of one function that hold the same."""
     if not (isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType)):
-        return bool(one == other)
-    parts = ((f.__code__, f.__defaults__, f.__kwdefaults__, held(f)) for f in (one, other))
-    return one is other or next(parts) == next(parts)
+        return _equal(one, other)
+    if one.__code__ != other.__code__:
+        return False
+    mine, theirs = ([*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(), *held(f)] for f in (one, other))
+    return len(mine) == len(theirs) and all(map(_equal, mine, theirs))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are surely one: arrays and tensors compare in ways of their own."""
+    try:
+        return one is other or (one == other) is True
+    except Exception:
+        return False
 
 
 def need_no_trace(changes: Mapping[str, Any], *, call: str) -> None:

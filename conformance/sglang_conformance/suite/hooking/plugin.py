@@ -197,8 +197,14 @@ def chain(found: Found) -> tuple[Any, ...]:
 
 def held(link: Any) -> tuple[Any, ...]:
     """What a wrapper's closure holds: the hook that it calls among it."""
+    return tuple(closed_over(link).values())
+
+
+def closed_over(link: Any) -> dict[str, Any]:
+    """The same by name, of any function; what has not been given a value yet is left out."""
+    names = getattr(getattr(link, "__code__", None), "co_freevars", ())
     cells = getattr(link, "__closure__", None) or ()
-    return tuple(cell.cell_contents for cell in cells if _is_filled(cell))
+    return {name: cell.cell_contents for name, cell in zip(names, cells, strict=False) if _is_filled(cell)}
 
 
 def _is_filled(cell: Any) -> bool:

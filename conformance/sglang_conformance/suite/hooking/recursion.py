@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from .plugin import Registration, held
+from .plugin import Registration, closed_over, held
 from .source import Definition, certain_calls, text_of
 
 
@@ -32,7 +32,7 @@ def self_call(registration: Registration, original: Any) -> tuple[str, str]:
         text = text_of(function)
         if text is None:
             continue
-        names = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, **_local_names(text.definition)}
+        names = {**function.__globals__, **closed_over(function), **_local_names(text.definition)}
         own = _required(text.definition)[first:]
         for call in certain_calls(text):
             if is_same(_value(call.func, names)) and _hands_on(call, own):
