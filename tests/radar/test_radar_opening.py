@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sglang_conformance.radar.opening import open_plugin
+from sglang_conformance.cli import main
+from sglang_conformance.radar.opening import open_installed, open_plugin, see_that_some_was_read
 from sglang_conformance.radar.plugin import PLATFORMS, PLUGINS, Plugin, PluginError
 from sglang_conformance.radar.reading.code import Code
 
@@ -151,15 +152,36 @@ def test_wheel_of_something_else(tmp_path: Path) -> None:
         opened(wheel(tmp_path, {"vendor-1.2.dist-info/entry_points.txt": points}))
 
 
+def test_what_is_no_plugin_is_refused_without_its_compiled_modules(tmp_path: Path) -> None:
+    files = {
+        "other-1.2.dist-info/METADATA": "Name: other\nVersion: 1.2\n",
+        "other-1.2.dist-info/RECORD": "other/_c.so,,\n",
+    }
+    installed(tmp_path, {**files, "other/_c.so": ""})
+    with pytest.raises(PluginError) as caught:
+        open_installed("other", tmp_path)
+    assert "declares no entry point in the group" in str(caught.value)
+    assert "compiled" not in str(caught.value)
+
+
+def test_plugin_of_which_nothing_was_read_is_not_said_to_work(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    plugin = opened(tmp_path)
+    with pytest.raises(PluginError, match=r"nothing of vendor could be read: vendor: no such package was found in"):
+        see_that_some_was_read(plugin)
+    assert main(["radar", str(tmp_path)]) == 2
+    see_that_some_was_read(opened(write(tmp_path, {})))
+
+
 def test_file_that_is_no_wheel(tmp_path: Path) -> None:
     path = tmp_path / "plugin.txt"
     path.write_text("x", encoding="utf-8")
-    with pytest.raises(PluginError, match="is not a readable wheel"):
+    with pytest.raises(PluginError, match=r"is not a readable wheel \(.*\); name a whole one, or a source folder"):
         opened(path)
 
 
 def test_folder_without_a_plugin(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="declares no entry point"):
+    with pytest.raises(PluginError, match=r"declares no entry point .*, or the folder that has its pyproject\.toml"):
         opened(tmp_path)
 
 

@@ -88,9 +88,14 @@ def test_text_has_all_that_a_finding_says_in_a_hundred_columns() -> None:
 
 
 def test_verdict_of_a_plugin_without_a_breach() -> None:
-    assert made(release("1")).verdict() == "nothing breaks on 1"
-    assert made(release("1", QUIET)).verdict() == "nothing breaks on 1; 1 lesser finding"
-    assert made(release("1", finding("r", Severity.REACHABLE))).verdict() == "nothing breaks on 1"
+    def verdict(*judged: Judged, unread: tuple[str, ...] = ()) -> str:
+        return Report.of("vendor", "1.2", by_name(*judged), "1", "1", unread).verdict()
+
+    assert verdict(release("1")) == "nothing breaks on 1"
+    assert verdict(release("1", QUIET)) == "nothing breaks on 1; 1 lesser finding"
+    assert verdict(release("1", finding("r", Severity.REACHABLE))) == "nothing breaks on 1"
+    assert verdict(release("1"), unread=("a.so", "b.so")) == "nothing breaks on 1; 2 parts not judged"
+    assert verdict(release("1", not_judged=("c",)), unread=("a.so",)) == "nothing breaks on 1; 2 parts not judged"
 
 
 def test_record_keeps_its_schema() -> None:

@@ -12,7 +12,7 @@ from ..console import say, see_that_it_can_be_written, told, width
 from ..contract import tables
 from ..contract.errors import ContractError
 from . import importing, page, record, text
-from .opening import open_plugin
+from .opening import open_plugin, see_that_some_was_read
 from .plugin import PluginError
 from .reading.code import Code
 from .reading.history import History
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace, start: str, end: str) -> Report:
     plugin = open_plugin(options.plugin)
+    see_that_some_was_read(plugin)
     code = Code.of(plugin)
     known = tables.releases()
     history = History({release: tables.load(release) for release in known}, tables.load_indexes)

@@ -57,12 +57,26 @@ def open_installed(name: str, home: Path) -> Plugin:
 
 def _seen_through(plugin: Plugin, text: str) -> Plugin:
     """The plugin, with what its entry points name and was not found told as not read."""
-    if not any(point.group in GROUPS for point in plugin.entry_points):
-        reasons = f" ({'; '.join(plugin.unread)})" if plugin.unread else ""
-        raise PluginError(f"{text} declares no entry point in the group {' or '.join(GROUPS)}{reasons}")
+    _see_that_it_is_one(plugin.entry_points, text, plugin.unread)
     missing = [p.module for p in plugin.entry_points if p.group in GROUPS and p.module not in _modules(plugin)]
     unread = (*plugin.unread, *(f"{m}: no such module was found in {plugin.name}" for m in dict.fromkeys(missing)))
     return Plugin(plugin.name, plugin.version, plugin.entry_points, plugin.files, unread, plugin.path)
+
+
+def _see_that_it_is_one(points: Iterable[EntryPoint], text: str, problems: Iterable[str] = ()) -> None:
+    if not any(point.group in GROUPS for point in points):
+        reasons = "; ".join(problems)
+        told = f" ({reasons})" if reasons else ""
+        raise PluginError(
+            f"{text} declares no entry point in the group {' or '.join(GROUPS)}{told}; name an SGLang plugin, "
+            "or the folder that has its pyproject.toml"
+        )
+
+
+def see_that_some_was_read(plugin: Plugin) -> None:
+    """Raise PluginError where a plugin has no Python file at all: of such a one, nothing can be said."""
+    if not plugin.files:
+        raise PluginError(f"nothing of {plugin.name} could be read: {'; '.join(plugin.unread)}")
 
 
 def _modules(plugin: Plugin) -> frozenset[str]:
@@ -163,7 +177,7 @@ def _wheel(path: Path) -> Plugin:
         with zipfile.ZipFile(path) as archive:
             return _of_archive(path, archive)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise PluginError(f"{path} is not a readable wheel ({error}); unpack it, and name the folder") from error
+        raise PluginError(f"{path} is not a readable wheel ({error}); name a whole one, or a source folder") from error
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile) -> Plugin:
@@ -173,6 +187,7 @@ def _of_archive(path: Path, archive: zipfile.ZipFile) -> Plugin:
         raise PluginError(f"{path} has no entry_points.txt: it is not the wheel of an SGLang plugin")
     points = _metadata(archive.read(metadata).decode("utf-8", "replace"), metadata)
     problems = [points.problem] if points.problem else []
+    _see_that_it_is_one(points.points, str(path), problems)
     texts = ((n, archive.read(n)) for n in _wanted(names, problems) if _size(archive, n, problems))
     files = [_read(name, text, problems) for name, text in texts]
     name, _, version = metadata.split("/")[0].removesuffix(".dist-info").rpartition("-")
@@ -199,6 +214,7 @@ def _named(text: str) -> importlib.metadata.Distribution:
 
 def _installed(distribution: importlib.metadata.Distribution, text: str) -> Plugin:
     points = tuple(EntryPoint(p.group, p.name, p.value, "entry_points.txt") for p in distribution.entry_points)
+    _see_that_it_is_one(points, text)
     name, version = distribution.metadata["Name"] or text, distribution.version
     home = _editable(distribution)
     if home is not None:

@@ -42,7 +42,7 @@ def page(report: Report) -> str:
             f"<title>{escape(title)} on SGLang {escape(report.end)}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(title)}</h1><p>SGLang {escape(report.start)} to {escape(report.end)}</p>",
             f'<p class="verdict {"bad" if report.breaks else "good"}">{escape(report.verdict())}</p>',
-            *(f"<p>{escape(line)}</p>" for line in report.matrix()),
+            "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in report.matrix()) + "</ul>",
             *(part for severity in Severity for part in _section(report, severity)),
             *_unread(report),
             *_matrix(report),

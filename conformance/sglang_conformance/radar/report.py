@@ -53,7 +53,8 @@ class Report:
             return f"breaks on {self.end}: {counted(broken, 'finding')}"
         others = len(self.findings) - len(self.of_severity(Severity.REACHABLE))
         rest = f"; {counted(others, 'lesser finding')}" if others else ""
-        return f"nothing breaks on {self.end}{rest}"
+        unread = f"; {counted(len(self.unread), 'part')} not judged" if self.unread else ""
+        return f"nothing breaks on {self.end}{rest}{unread}"
 
     def matrix(self) -> Iterator[str]:
         """A line for each run of releases."""

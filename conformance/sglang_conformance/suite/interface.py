@@ -35,16 +35,19 @@ def _told(
 
 
 def _none(found: list[Finding], *, expected: str) -> None:
-    """Fail with the first of the findings in the foreground, and all of them in the detail."""
+    """Fail with the first of the findings in the foreground, and all of them in the detail.
+
+    How to mend it stands beside what is expected, where a narrow screen cuts least.
+    """
     if not found:
         return
     first, *others = found
-    more = f", and {len(others)} more" if others else ""
+    more = f", and {len(others)} more, which radar lists" if others else ""
     expect.fail(
-        expected=expected,
+        expected=f"{expected}: {first.mend}",
         seen=f"{first.what}{more}",
         where=str(first.place),
-        cause=f"{first.why}; mend: {first.mend}",
+        cause=first.why,
         detail="\n".join(f"{each.place}: {each.what} ({each.why}); {each.mend}" for each in others),
     )
 
@@ -52,43 +55,43 @@ def _none(found: list[Finding], *, expected: str) -> None:
 @requirement("API-001")
 @in_controller
 def test_what_the_plugin_needs_of_sglang_is_there(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, USES, _GRAVE), expected="only what this release of SGLang has")
+    _none(_told(subject, contract, USES, _GRAVE), expected="what this release has")
 
 
 @requirement("API-002")
 @in_controller
 def test_what_the_plugin_may_need_of_sglang_is_there(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, USES, _SLIGHT), expected="only what this release of SGLang has")
+    _none(_told(subject, contract, USES, _SLIGHT), expected="what this release has")
 
 
 @requirement("API-003")
 @in_controller
 def test_hooks_fit_the_targets_of_this_release(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, HOOKS, _ANY), expected="hooks that this release applies, and can call")
+    _none(_told(subject, contract, HOOKS, _ANY), expected="hooks that can be applied")
 
 
 @requirement("API-004")
 @in_controller
 def test_overrides_fit_what_core_does_with_them(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, OVERRIDES, _ANY), expected="members that core can use as it does")
+    _none(_told(subject, contract, OVERRIDES, _ANY), expected="members that core can use")
 
 
 @requirement("API-005")
 @in_controller
 def test_what_factories_give_can_be_made(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, FACTORIES, _ANY), expected="classes that core can make and use as it does")
+    _none(_told(subject, contract, FACTORIES, _ANY), expected="classes that core can make")
 
 
 @requirement("API-006")
 @in_controller
 def test_every_override_is_read(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, UNREAD, _ANY), expected="members that this release reads")
+    _none(_told(subject, contract, UNREAD, _ANY), expected="members that are read")
 
 
 @requirement("API-007")
 @in_controller
 def test_nothing_that_the_plugin_uses_is_about_to_go(subject: Subject, contract: Contract) -> None:
-    _none(_told(subject, contract, GOING, _ANY), expected="nothing that this release warns of, or has dropped")
+    _none(_told(subject, contract, GOING, _ANY), expected="what will stay")
 
 
 @requirement("API-008")

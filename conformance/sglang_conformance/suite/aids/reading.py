@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...contract import tables
 from ...radar.finding import Finding
-from ...radar.opening import open_installed
+from ...radar.opening import open_installed, see_that_some_was_read
 from ...radar.plugin import PluginError
 from ...radar.reading.code import Code
 from ...radar.reading.history import History
@@ -37,5 +37,6 @@ def findings(subject: Subject, release: str) -> tuple[Finding, ...]:
 def _findings(distribution: str, home: str, release: str) -> tuple[Finding, ...]:
     """Asked by each check of the area: read once."""
     plugin = open_installed(distribution, Path(home))
+    see_that_some_was_read(plugin)
     history = History({known: tables.load(known) for known in tables.releases()}, tables.load_indexes)
     return judge(plugin, Code.of(plugin), history, release).findings
