@@ -128,3 +128,23 @@ def test_missing_part_of_a_package_that_is_here_is_no_missing_package(tmp_path: 
     line = told(tmp_path, "sglang.platforms", platforms="import old.newer")
     assert "pip install" not in line
     assert "No module named 'old.newer'" in line
+
+
+EDITABLE = """
+import importlib.machinery, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "edited":
+            return importlib.machinery.PathFinder.find_spec(name, [sys.path[0] + "/elsewhere", "elsewhere"])
+sys.meta_path.append(Finder)
+"""
+
+
+def test_missing_part_of_a_package_that_is_being_edited_is_no_missing_package(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(EDITABLE)
+    (tmp_path / "elsewhere" / "edited").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "edited" / "__init__.py").write_text("")
+    line = told(tmp_path, "sglang.platforms", platforms="import edited.newer")
+    assert "pip install" not in line
+    assert "No module named 'edited.newer'" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ import json, os, shutil, sys, time
 options = dict(argument.split("=", 1) for argument in sys.argv if argument.startswith("--") and "=" in argument)
 first = os.environ["PYTHONPATH"].split(os.pathsep)[0]
 told = json.loads(os.environ["TOLD"])[options.get("--contract") or os.path.basename(first)]
-print("asked", json.dumps({"arguments": sys.argv[1:], "addopts": os.environ.get("PYTEST_ADDOPTS"), "cwd": os.getcwd()}))
+variables = sorted(name for name in os.environ if name.startswith("PYTEST_") and name != "PYTEST_CURRENT_TEST")
+print("asked", json.dumps({"arguments": sys.argv[1:], "variables": variables, "cwd": os.getcwd()}))
 print(told.get("says", ""), flush=True)
 if "record" in told:
     shutil.copytree(told["record"], options["--certificate"], dirs_exist_ok=True)
@@ -45,7 +47,10 @@ class Command:
         stand_in.mkdir()
         (stand_in / "pytest.py").write_text(STAND_IN, encoding="utf-8")
         monkeypatch.setenv("PYTHONPATH", import_path(stand_in))
+        for name in [name for name in os.environ if name.startswith("PYTEST_") and name != "PYTEST_CURRENT_TEST"]:
+            monkeypatch.delenv(name)
         monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.chdir(home)
 
     def record(self, *outcomes: OutcomeName, **changes: Any) -> str:

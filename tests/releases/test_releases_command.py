@@ -69,7 +69,7 @@ def test_each_run_is_by_itself_and_asked_the_right_thing(command: Command) -> No
         asked = command.asked(release)
         home = command.home / "kept" / release
         assert asked["cwd"] == str(home)
-        assert asked["addopts"] is None
+        assert asked["variables"] == []
         wanted = ["--platform=cpu", "--sglang=reference", f"--contract={release}", f"--certificate={home}"]
         assert [argument for argument in asked["arguments"] if argument in wanted] == wanted
         assert asked["arguments"][-4:] == ["--profile", "core", "--waivers", "my waivers.toml"]

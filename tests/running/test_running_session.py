@@ -12,7 +12,7 @@ import pytest
 import sglang_conformance
 from sglang_conformance.blame import is_vendor, stack_in, vendor_line
 from sglang_conformance.certificate.model import Finding, Observation
-from sglang_conformance.hosts.story import STEPS, Story, read
+from sglang_conformance.hosts.story import STEPS, Story, _place, read
 from sglang_conformance.probes.result import Failure, Result, readable
 from sglang_conformance.session import finding_of, observe
 from sglang_conformance.suite.declare import Check
@@ -209,6 +209,17 @@ def test_end_between_two_steps_loses_no_step() -> None:
     end = Failure("killed", "Killed", "its process was killed by SIGKILL")
     story = read(Result(None, end, "", (begins("import"), step("import"))))
     assert [s.name for s in story.steps] == ["import"]
+
+
+def test_hook_that_stands_in_for_something_not_loaded_yet_has_no_place() -> None:
+    class Lazy:
+        def __call__(self) -> None: ...
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(f"{name}: the driver is not loaded")
+
+    assert _place(Lazy()) == {"where": ""}
+    assert _place(begins)["where"].startswith(__file__)
 
 
 def test_empty_story_has_no_failure() -> None:

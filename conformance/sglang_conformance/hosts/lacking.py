@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.machinery
 import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,10 +83,11 @@ def packages(error: BaseException, modules: Sequence[str]) -> list[str]:
 
 
 def _is_here(name: str) -> bool:
+    """Whether some finder has the package: an editable installation may have one of its own."""
     try:
-        return importlib.machinery.PathFinder.find_spec(name) is not None
+        return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
-        return False
+        return name in sys.modules
 
 
 def _version(distribution: str) -> str:

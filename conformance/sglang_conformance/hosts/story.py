@@ -222,6 +222,6 @@ def _place(thing: Any) -> dict[str, str]:
         target = inspect.unwrap(thing) if callable(thing) else thing
         file = inspect.getsourcefile(target)
         line = inspect.getsourcelines(target)[1]
-    except (TypeError, OSError, ValueError):
+    except Exception:  # no source, or an object that stands in for another and answers in ways of its own
         return {"where": ""}
     return {"where": f"{file}:{line}"}

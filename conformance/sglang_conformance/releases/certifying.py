@@ -28,6 +28,9 @@ SCREEN = "pytest.txt"
 """What pytest printed, beside the record."""
 
 _GRACE = 30.0
+_CHANGING = ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+"""What would change a run: other options, and pytest without xdist."""
+
 _COMPLAINT = re.compile(r"^(?:ERROR: (?!usage:)|python -m pytest: error: )(.+)")
 _PLUGIN = f"{__package__.rpartition('.')[0]}.plugin"
 
@@ -99,7 +102,7 @@ def _command(plan: Plan, place: Place, folder: Path) -> list[str]:
 
 def _environment(place: Place) -> dict[str, str]:
     """That of this process, without what would change the run, and with the release in front of the import path."""
-    plain = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    plain = {name: value for name, value in os.environ.items() if name not in _CHANGING}
     here = [str(Path(entry).resolve()) for entry in plain.get("PYTHONPATH", "").split(os.pathsep) if entry]
     front = [str(place.folder)] if place.folder is not None else []
     return {**plain, "PYTHONPATH": os.pathsep.join([*front, *here]), "COLUMNS": "120"}
