@@ -121,13 +121,9 @@ def _capabilities(subject: Any, change: str = "") -> Any:
     if change:
         setattr(declared, change, True)
     fields = [name for name in sorted(dir(declared)) if not name.startswith("_")]
-    equal = declared == type(declared)(**{name: getattr(declared, name) for name in fields})
-    return [
-        type(declared).__qualname__,
-        {name: getattr(declared, name) for name in fields},
-        equal,
-        hash(declared) is None,
-    ]
+    values = {name: getattr(declared, name) for name in fields}
+    twin = type(declared)(**values)
+    return [type(declared).__qualname__, values, declared == twin, hash(declared) == hash(twin)]
 
 
 def _capability(subject: Any, major: int, minor: int) -> Any:
