@@ -119,11 +119,13 @@ _CORE: Mapping[str, tuple[str, str]] = {
             SGLANG_OLD = 1
             SGLANG_KEPT = 1
         envs = Envs()
+        def get_bool_env_var(name, default='false'): ...
         """,
         """
         class Envs:
             SGLANG_KEPT = 1
         envs = Envs()
+        def get_bool_env_var(name, default='false'): ...
         """,
     ),
     "sglang.srt.mem_cache.memory_pool": (

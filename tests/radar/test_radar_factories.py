@@ -177,6 +177,26 @@ def test_variable_that_sglang_has_no_more(tmp_path: Path) -> None:
     assert found(folder, NEW) == [("variable", "deprecated", "SGLANG_OLD")]
 
 
+@pytest.mark.parametrize(
+    ("line", "does"),
+    [
+        ("os.environ[NAME] = '1'", "sets"),
+        ("os.environ[NAME]", "reads"),
+        ("NAME in os.environ", "reads"),
+        ("os.environ.get(f'SGLANG_{NAME[-3:]}')", "reads"),
+        ("get_bool_env_var(NAME)", "reads"),
+    ],
+)
+def test_variable_is_read_and_set_in_many_ways(tmp_path: Path, line: str, does: str) -> None:
+    before = f"import os\nfrom sglang.srt.environ import get_bool_env_var\nNAME = 'SGLANG_OLD'\n{line}"
+    (finding,) = [
+        f
+        for f in judged(write(tmp_path, {"vendor/platform.py": platform("", before)}), NEW).findings
+        if f.kind == "variable"
+    ]
+    assert finding.what == f"{does} SGLANG_OLD, which SGLang has no more"
+
+
 def test_variable_read_off_the_registry_breaks(tmp_path: Path) -> None:
     before = "from sglang.srt.environ import envs"
     folder = write(

@@ -102,6 +102,16 @@ REGISTERED = [
             pass
     """,
     """
+    def hooks(name, kind):
+        def put(function):
+            HookRegistry.register(f'{CORE}.{name}', function, kind)
+            return function
+        return put
+    @hooks('goes', HookType.AROUND)
+    def other(original, *a, **k): ...
+    def register(): ...
+    """,
+    """
     import enum
     class Where(str, enum.Enum):
         STAYS = f'{CORE}.stays'

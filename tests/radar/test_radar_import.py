@@ -10,7 +10,7 @@ import pytest
 from sglang_conformance.radar.importing import look
 from sglang_conformance.radar.opening import open_plugin
 from sglang_conformance.radar.reading.code import Code
-from sglang_conformance.radar.reading.observe import Live, LiveHook
+from sglang_conformance.radar.reading.seen import Live, LiveHook
 from sglang_conformance.radar.survey import judge
 
 from .made import NEW, OLD, PYPROJECT, contract, found, history, platform, write

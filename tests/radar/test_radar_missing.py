@@ -47,18 +47,28 @@ def test_import_of_a_name_that_moved_tells_the_new_place(tmp_path: Path) -> None
         "LATE = parse(sglang.__version__) >= parse('0.5.20')\nif not LATE:\n    from sglang.srt.lost import old",
         "OLD = not hasattr(sglang.srt.core, 'turns2')\nif OLD and hasattr(core, 'Gone'):\n    import sglang.srt.lost",
         "if 'stream' not in inspect.signature(core.Worker.run).parameters:\n    import sglang.srt.lost",
+        "if sglang.__version__ in SpecifierSet('<0.5.20'):\n    import sglang.srt.lost",
+        "if not SpecifierSet('>=0.5.20').contains(metadata.version('sglang')):\n    import sglang.srt.lost",
+        "class Told:\n    @property\n    def early(self):\n        return sglang.__version__[-2:] != '23'\n"
+        "    @early.setter\n    def early(self, value): ...\nif Told().early:\n    import sglang.srt.lost",
+        "match Version(sglang.__version__).release:\n    case (0, 5, 11) | (0, 5, 16):\n        core.Gone\n"
+        "    case (0, 5, _) as other if other:\n        pass\n    case _:\n        import sglang.srt.lost",
+        "if hasattr(envs, 'SGLANG_OLD'):\n    envs.SGLANG_OLD.get()",
+        "sys.modules.setdefault('sglang.srt.lost', os)\nimport sglang.srt.lost",
         "told = os.getenv('V')\nif told is None:\n    told = sglang.__version__\n"
         "if Version(told) < Version('0.5.20'):\n    import sglang.srt.lost",
     ],
 )
 def test_guarded_import_is_not_blamed(tmp_path: Path, guarded: str) -> None:
     before = f"""
-import contextlib, importlib.util, inspect, os, typing
+import contextlib, importlib.util, inspect, os, sys, typing
 from importlib import metadata
 from typing import TYPE_CHECKING
 import sglang
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version, parse
 from sglang.srt import core
+from sglang.srt.environ import envs
 {guarded}
 """
     folder = written(tmp_path, "", before)
@@ -413,3 +423,32 @@ class Outer:
         activate = f"def activate():\n    return 'vendor.platform:{path}'"
         folder = write(tmp_path / str(i), {"vendor/__init__.py": activate, "vendor/platform.py": made})
         assert found(folder, NEW) == [("signature", "breaks", "is_pin_memory_available")]
+
+
+@pytest.mark.parametrize(("case", "severity"), [("'v'", "breaks"), ("unknown", "may break"), ("'w'", "")])
+def test_case_that_is_taken_is_walked(tmp_path: Path, case: str, severity: str) -> None:
+    body = "def init_backend(self):\n    match self.name:\n"
+    body += f"        case {case if case != 'unknown' else 'self._other'}:\n            import sglang.srt.lost\n"
+    body += "        case _:\n            pass"
+    folder = written(tmp_path, f"name = 'v'\n_other = len\n{body}")
+    expected = [("import", severity, "sglang.srt.lost")] if severity else []
+    assert found(folder, NEW) == expected
+
+
+def test_decorator_of_the_plugin_patches(tmp_path: Path) -> None:
+    before = """
+import importlib, sys
+def patch(path):
+    module, _, name = path.rpartition(".")
+    def put(function):
+        setattr(importlib.import_module(module), name, function)
+        return function
+    return put
+@patch("sglang.srt.core.goes")
+def mine(x): ...
+import sglang.srt.core
+setattr(sys.modules["sglang.srt.core"], "moves", mine)
+"""
+    gone = [("patch", "dies silently", f"sglang.srt.core.{name}") for name in ("goes", "moves")]
+    assert found(written(tmp_path, "", before), OLD) == []
+    assert sorted(found(written(tmp_path, "", before), NEW)) == gone

@@ -9,7 +9,7 @@ from ..probes import client
 from ..probes.result import Result, ZygoteError
 from ..probes.world import World
 from .plugin import GROUPS, Plugin, PluginError
-from .reading.observe import Live, LiveHook
+from .reading.seen import Live, LiveHook
 
 JOB = f"{__package__}.alive:look"
 DEADLINE = 60.0

@@ -10,7 +10,8 @@ from .kinds import FINDERS, hooks
 from .plugin import Plugin
 from .reading.code import Code
 from .reading.history import History
-from .reading.observe import Live, observe
+from .reading.observe import observe
+from .reading.seen import Live
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..finding import Finding
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from . import factories, hooks, members, missing, overrides, reachable, variables
 
 FINDERS: Final[tuple[Callable[[Seen], Iterator[Finding]], ...]] = (

@@ -11,7 +11,7 @@ from ..finding import Finding, Severity
 from ..reading.classes import lineage
 from ..reading.fits import Parameters, misfit
 from ..reading.host import arguments
-from ..reading.observe import Returned, Seen
+from ..reading.seen import Returned, Seen
 from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
 from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
 

@@ -12,7 +12,7 @@ from ..reading.classes import lineage
 from ..reading.facts import Registration
 from ..reading.fits import Parameters, stands_in
 from ..reading.host import arguments
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from ..reading.values import Bound, Class, Func, Value, alternatives
 from . import places
 

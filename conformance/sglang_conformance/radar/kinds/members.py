@@ -9,7 +9,7 @@ from ...contract.model import CallSite, Member, Shape
 from ..finding import Finding, Severity
 from ..reading.classes import Lineage, lookup
 from ..reading.fits import Given, Parameters, misfit
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from ..reading.values import Class, Const, Func, Seq, Table
 
 _READ = frozenset({"property", "attribute"})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..finding import Finding, Severity
 from ..reading.facts import Misfit, Missing, Reach
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from . import places
 
 

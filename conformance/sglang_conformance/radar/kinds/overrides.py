@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..finding import Finding, Severity
 from ..reading.classes import Lineage, lookup
 from ..reading.history import History
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from ..reading.values import Class, Func
 from .superseded import SUCCESSORS
 

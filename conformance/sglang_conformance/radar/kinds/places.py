@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ...contract.index import inside
 from ..reading.host import Release
-from ..reading.observe import Seen
 from ..reading.outside import ending
+from ..reading.seen import Seen
 
 _ALIKE = 0.85
 _CALLABLE = {"function": "function", "method": "function", "classmethod": "function", "staticmethod": "function"}

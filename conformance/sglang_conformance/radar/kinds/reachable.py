@@ -8,7 +8,7 @@ from ...contract.model import Member
 from ..finding import Finding, Severity
 from ..reading.classes import Lineage, lookup
 from ..reading.host import BASES
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 from ..reading.values import Class
 from .superseded import SUCCESSORS
 

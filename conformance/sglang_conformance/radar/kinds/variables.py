@@ -1,11 +1,11 @@
-"""Environment variables of SGLang's that the plugin reads, and that SGLang has no more, or warns of."""
+"""Environment variables of SGLang's that the plugin reads or sets, and that SGLang has no more, or warns of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..finding import Finding, Severity
-from ..reading.observe import Seen
+from ..reading.seen import Seen
 
 _REGISTRY = "sglang.srt.environ.Envs"
 
@@ -13,6 +13,7 @@ _REGISTRY = "sglang.srt.environ.Envs"
 def find(seen: Seen) -> Iterator[Finding]:
     """Each variable that this release warns of, or that its registry had in an earlier one and has no more."""
     for variable in seen.facts.variables:
+        does = "sets" if variable.is_set else "reads"
         path = f"{_REGISTRY}.{variable.name}"
         warned = seen.release.deprecated("variable").get(variable.name)
         if warned is not None:
@@ -20,10 +21,10 @@ def find(seen: Seen) -> Iterator[Finding]:
                 "variable",
                 Severity.DEPRECATED,
                 variable.name,
-                f"reads {variable.name}, which SGLang warns of",
+                f"{does} {variable.name}, which SGLang warns of",
                 variable.place,
                 f"SGLang {seen.release.name} says so at {warned.path}:{warned.line}",
-                f"read {warned.replacement}" if warned.replacement else "read what SGLang names in its warning",
+                f"take {warned.replacement}" if warned.replacement else "take what SGLang names in its warning",
             )
             continue
         if not variable.name.startswith("SGLANG_") or seen.release.index.symbols.get(path) is not None:
@@ -34,8 +35,8 @@ def find(seen: Seen) -> Iterator[Finding]:
                 "variable",
                 Severity.DEPRECATED,
                 variable.name,
-                f"reads {variable.name}, which SGLang has no more",
+                f"{does} {variable.name}, which SGLang has no more",
                 variable.place,
                 f"SGLang's registry had it up to {last}: users are no longer told of it",
-                "read what took its place, or give the variable a name of your own",
+                "take what is in its place now, or give the variable a name of your own",
             )

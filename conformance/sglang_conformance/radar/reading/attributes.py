@@ -141,7 +141,9 @@ class Attributes(Frames):
             return UNKNOWN
         value = found.value
         if isinstance(value, Func) and (not isinstance(holder, Class) or "classmethod" in value.marks):
-            return UNKNOWN if "property" in value.marks else Bound(value, of)
+            if "property" not in value.marks:
+                return Bound(value, of)
+            return self.call(value, [holder if isinstance(holder, Instance) else Instance(of)], {}, of)
         if isinstance(value, Host) and not isinstance(holder, Class):
             return value if value.symbol is not None and value.symbol.kind in ("method", "classmethod") else UNKNOWN
         return value
@@ -161,6 +163,8 @@ class Attributes(Frames):
         if isinstance(holder, Host):
             if holder.path.endswith(CURRENT):
                 return True if self.release.contract.has(name) else False if self.is_member(name) else None
+            if holder.path == _ENVS:
+                return self.release.find(f"sglang.srt.environ.Envs.{name}") is not None
             if holder.symbol is None or holder.symbol.kind not in _CAN_BE_READ:
                 return None
             found = self.release.find(f"{holder.path}.{name}")

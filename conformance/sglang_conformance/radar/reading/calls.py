@@ -18,6 +18,7 @@ from .values import (
     Func,
     Host,
     Instance,
+    Releases,
     Seq,
     Signature,
     Table,
@@ -46,7 +47,7 @@ class Calls(Expressions):
     def _Call(self, node: ast.Call) -> Value:  # noqa: N802
         if isinstance(node.func, ast.Attribute):
             receiver = self.callee(node.func.value)
-            if isinstance(receiver, (Const, Table)):
+            if isinstance(receiver, (Const, Table, Releases)):
                 return constants.method(receiver, node.func.attr, self._places(node))
             parts = [self.attribute(each, node.func.attr, node.func) for each in alternatives(receiver)]
             called = either(parts)
@@ -107,6 +108,8 @@ class Calls(Expressions):
             self.registered(node, places, names)
         elif called.path.endswith(HOOK_TYPE) and len(places) == 1:
             return places[0]
+        elif called.path.endswith("_env_var") and places:
+            self.variable(places[0], node)
         elif called.path == CAPABILITIES:
             for name in names:
                 if self.release.find(f"{CAPABILITIES}.{name}") is None:
@@ -134,13 +137,17 @@ class Calls(Expressions):
             return Const(self.release.name)
         if name.rpartition(".")[2] in _VERSION_CLASSES:
             return either([constants.release([each]) for each in known(places[:1])] or [UNKNOWN])
+        if name == "packaging.specifiers.SpecifierSet":
+            return constants.releases(places)
         if name in ("importlib.import_module", "__import__") and isinstance(text, str):
             return self.import_path(text, node)
         if name == "importlib.util.find_spec" and isinstance(text, str) and text.startswith("sglang."):
             found = self.release.find(text)
             return Const(None) if found is None else UNKNOWN
-        if name in _ENVIRONMENT and isinstance(text, str):
-            self.variable(text, node)
+        if name in _ENVIRONMENT and places:
+            self.variable(places[0], node)
+        if name == "sys.modules.setdefault" and isinstance(text, str):
+            self.facts.shims.add(text)
         if name in _INTROSPECTION and places and isinstance(places[0], Host):
             return self._signature(places[0])
         if name == "map" and len(places) == 2 and isinstance(places[1], Seq):

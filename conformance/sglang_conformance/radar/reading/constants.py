@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from .values import UNKNOWN, Const, Release, Seq, Table, Value
+from .values import UNKNOWN, Const, Release, Releases, Seq, Table, Value
 
 _TEXT_METHODS = frozenset(
     [
@@ -103,6 +104,25 @@ def release(values: Sequence[Value]) -> Value:
     return UNKNOWN
 
 
+def releases(values: Sequence[Value]) -> Value:
+    """What ``SpecifierSet(text)`` gives."""
+    text = values[0] if values else Const("")
+    try:
+        return Releases(str(SpecifierSet(text.value))) if isinstance(text, Const) else UNKNOWN
+    except (InvalidSpecifier, AttributeError):
+        return UNKNOWN
+
+
+def within(version: Value, among: Releases) -> Value:
+    """Whether a version is one of a range."""
+    found = release([version])
+    return (
+        Const(SpecifierSet(among.text).contains(found.text, prereleases=True))
+        if isinstance(found, Release)
+        else UNKNOWN
+    )
+
+
 def built_in(name: str, values: Sequence[Value]) -> Value:
     """What a call of one of Python's own functions gives."""
     if name in ("tuple", "list", "set", "frozenset") and len(values) == 1 and isinstance(values[0], Seq):
@@ -113,7 +133,9 @@ def built_in(name: str, values: Sequence[Value]) -> Value:
 
 
 def method(receiver: Value, name: str, values: Sequence[Value]) -> Value:
-    """What a method of a text or of a dictionary gives."""
+    """What a method of a text, of a dictionary or of a range of versions gives."""
+    if isinstance(receiver, Releases):
+        return within(values[0], receiver) if name == "contains" and values else UNKNOWN
     if isinstance(receiver, Table) and not values and name in ("items", "keys", "values"):
         pairs = receiver.items
         parts = {"items": tuple(Seq(pair) for pair in pairs), "keys": tuple(k for k, _ in pairs)}

@@ -11,17 +11,21 @@ from ...contract.syntax import FunctionNode
 from .functions import Functions
 from .values import (
     UNKNOWN,
+    Bound,
     Class,
     Func,
     Host,
     Scope,
     Seq,
     Value,
+    alternatives,
 )
 
 _BINDING = frozenset({"staticmethod", "classmethod", "property", "cached_property", "functools.cached_property"})
 
 _PROPERTIES = frozenset({"cached_property", "functools.cached_property", "setter", "getter", "deleter"})
+
+_SETS = frozenset({"setter", "deleter"})
 
 _HARMLESS = frozenset(
     {
@@ -54,9 +58,11 @@ class Definitions(Functions):
         marks |= {"property"} if not _PROPERTIES.isdisjoint(names) else frozenset()
         opaque = any(n not in _BINDING and n.rpartition(".")[2] not in _HARMLESS for n in names)
         function = Func(self.name, node, self.scope, opaque, marks)
-        self.scope.names[node.name] = function
+        if _SETS.isdisjoint(names) or node.name not in self.scope.names:
+            self.scope.names[node.name] = function
         self.defined.append((function, None))
         self._hooked(node, function)
+        self._applied(node, function)
 
     _AsyncFunctionDef = _FunctionDef
 
@@ -68,6 +74,17 @@ class Definitions(Functions):
                 self.eval(argument)
         path = getattr(value, "path", "")
         return path.removeprefix("builtins.") or syntax.last_name(called)
+
+    def _applied(self, node: FunctionNode | ast.ClassDef, value: Func | Class) -> None:
+        """Run the decorators of the plugin's own on what they decorate: they may register it, or patch with it."""
+        for decorator in node.decorator_list:
+            called = self.callee(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            if not isinstance(called, (Func, Bound)):
+                continue
+            made = self.eval(decorator) if isinstance(decorator, ast.Call) else called
+            for each in alternatives(made):
+                if isinstance(each, (Func, Bound)):
+                    self._called(each, ast.Call(decorator, [], []), [value], {}, True)
 
     def _hooked(self, node: FunctionNode | ast.ClassDef, hook: Func | Class) -> None:
         """Register what stands under a ``plugin_hook`` decorator."""
@@ -103,6 +120,7 @@ class Definitions(Functions):
         self.scope.names[node.name] = of
         self.classes.append(of)
         self._hooked(node, of)
+        self._applied(node, of)
 
     def _bases(self, node: ast.ClassDef) -> Iterator[Value]:
         for base in node.bases:

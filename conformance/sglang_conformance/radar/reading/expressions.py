@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ...contract import syntax
 from . import constants
 from .attributes import Attributes
 from .host import HOOK_TYPE
@@ -22,6 +21,7 @@ from .values import (
     Instance,
     PluginModule,
     Release,
+    Releases,
     Scope,
     Seq,
     Table,
@@ -97,7 +97,10 @@ class Expressions(Attributes):
         return either(found) if found else Const(not stops)
 
     def _UnaryOp(self, node: ast.UnaryOp) -> Value:  # noqa: N802
-        known = truth(self.eval(node.operand))
+        value = self.eval(node.operand)
+        if isinstance(node.op, ast.USub) and isinstance(value, Const) and isinstance(value.value, (int, float)):
+            return Const(-value.value)
+        known = truth(value)
         return Const(not known) if isinstance(node.op, ast.Not) and known is not None else UNKNOWN
 
     def _IfExp(self, node: ast.IfExp) -> Value:  # noqa: N802
@@ -110,6 +113,8 @@ class Expressions(Attributes):
     def _Compare(self, node: ast.Compare) -> Value:  # noqa: N802
         sides = [self.eval(side) for side in (node.left, *node.comparators)]
         found = [self._compared(op, *sides[i : i + 2]) for i, op in enumerate(node.ops)]
+        if isinstance(sides[-1], External) and sides[-1].path == "os.environ":
+            self.variable(sides[0], node)
         known = [truth(value) for value in found]
         if False in known:
             return Const(False)
@@ -123,6 +128,9 @@ class Expressions(Attributes):
                 return Const(same is isinstance(operation, (ast.Is, ast.Eq)))
             if isinstance(operation, (ast.Is, ast.IsNot)):
                 return UNKNOWN
+        if isinstance(right, Releases) and isinstance(operation, (ast.In, ast.NotIn)):
+            among = truth(constants.within(left, right))
+            return UNKNOWN if among is None else Const(among is isinstance(operation, ast.In))
         return constants.compare(operation, left, right)
 
     def _Tuple(self, node: ast.Tuple | ast.List | ast.Set) -> Value:  # noqa: N802
@@ -164,9 +172,10 @@ class Expressions(Attributes):
         if isinstance(node.slice, ast.Slice):
             return constants.cut(holder, self.eval(node.slice.lower), self.eval(node.slice.upper))
         key = self.eval(node.slice)
-        text = syntax.text(node.slice)
-        if isinstance(holder, External) and holder.path == "os.environ" and text:
-            self.variable(text, node)
+        if isinstance(holder, External) and holder.path == "os.environ":
+            self.variable(key, node)
+        if isinstance(holder, External) and holder.path == "sys.modules" and isinstance(key, Const):
+            return self.release.find(str(key.value)) or UNKNOWN
         if isinstance(holder, Host) and holder.path.endswith(HOOK_TYPE):
             return key
         found = constants.index(holder, key)

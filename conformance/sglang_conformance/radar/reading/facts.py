@@ -86,10 +86,11 @@ class Outdated:
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable that the plugin reads."""
+    """An environment variable that the plugin reads, or sets."""
 
     name: str
     place: Place
+    is_set: bool = False
 
 
 @dataclass

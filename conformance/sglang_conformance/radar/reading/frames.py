@@ -168,9 +168,10 @@ class Frames:
             if self.release.find(path) is None:
                 self.facts.missing.append(Missing("patch", path, self.place(node), self.reach))
 
-    def variable(self, name: str, node: ast.AST) -> None:
-        """Note an environment variable that is read."""
-        self.facts.variables.append(Variable(name, self.place(node)))
+    def variable(self, name: Value, node: ast.AST, *, is_set: bool = False) -> None:
+        """Note an environment variable that is read, or set."""
+        if isinstance(name, Const) and isinstance(name.value, str):
+            self.facts.variables.append(Variable(name.value, self.place(node), is_set))
 
     def registered(self, node: ast.AST, places: list[Value], names: dict[str, Value]) -> None:
         """Note a hook; of several that a value may be, each."""

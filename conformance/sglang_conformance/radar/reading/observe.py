@@ -5,85 +5,21 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from ..plugin import PLATFORMS, PLUGINS, EntryPoint, Plugin
 from .asked import DECIDING, is_asked
-from .classes import Lineage, own
+from .classes import own
 from .code import Code
-from .facts import Facts, Place, Reach, Registration
+from .facts import Place, Reach, Registration
 from .frames import Raised, TooMuch
 from .history import History
-from .host import Release
+from .seen import Live, LiveHook, Returned, Seen
 from .values import UNKNOWN, Bound, Class, Const, Func, Value, alternatives, either
 from .walk import Walk
 
 POOL = "get_kv_pool_cls"
 # A chain of imports takes some ten frames of the walk for each module.
 _DEEP = 6000
-
-
-@dataclass(frozen=True)
-class LiveHook:
-    """A hook as it was registered by running the plugin: its target, its type, and where the hook is defined."""
-
-    target: str
-    type: str
-    module: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Live:
-    """What running the plugin told: the classes that it names, its hooks, and a line for each part that failed."""
-
-    classes: tuple[str, ...] = ()
-    hooks: tuple[LiveHook, ...] = ()
-    failed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a member that core calls of a platform gives.
-
-    ``function`` is the override, ``kind`` the kind that it is asked for, if any.
-    """
-
-    of: Class
-    member: str
-    kind: str
-    function: Func
-    value: Value
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a plugin is in one release.
-
-    ``returned`` is what the members give that core asks its platforms for.
-    ``wrong_paths``: classes that ``activate`` names and that are not there. ``not_judged``: a line for each part that
-    reading could not tell. ``brief``: how to mend what is found will not be read.
-    """
-
-    plugin: Plugin
-    code: Code
-    history: History
-    release: Release
-    facts: Facts
-    lineages: tuple[Lineage, ...]
-    returned: tuple[Returned, ...]
-    wrong_paths: tuple[tuple[str, Place], ...]
-    not_judged: tuple[str, ...]
-    brief: bool = False
-
-    def asks(self, of: Lineage, member: str) -> bool:
-        """Whether core comes to ask one of the platforms for a member, as far as the platform itself decides it."""
-        answers = {each.member: each.value for each in self.returned if each.of is of.steps[0]}
-        return is_asked(member, of, self.release, answers)
-
-    def place(self, of: Class | Func) -> Place:
-        """Where a class or function stands."""
-        return Place(self.code.modules[of.module].file.name, of.node.lineno)
 
 
 def observe(plugin: Plugin, code: Code, history: History, release: str, live: Live | None = None) -> Seen:

@@ -63,6 +63,13 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Releases:
+    """A range of versions as packaging writes them: ``>=0.5.13,<0.5.22``."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Signature:
     """What ``inspect.signature`` gives for something of SGLang's: the names of its parameters."""
 
@@ -154,6 +161,7 @@ Value = (
     | Host
     | External
     | Release
+    | Releases
     | Signature
     | PluginModule
     | Func

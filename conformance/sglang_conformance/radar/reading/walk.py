@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from ...contract import syntax
 from . import constants
-from .definitions import Definitions, is_plugin_hook
+from .definitions import is_plugin_hook
 from .frames import Guard, Raised
 from .functions import Flow
+from .matching import Matching
 from .values import (
     UNKNOWN,
     Const,
@@ -22,14 +23,13 @@ from .values import (
     Seq,
     Table,
     Value,
-    either,
     truth,
 )
 
 _MOST_ITEMS = 1000
 
 
-class Walk(Definitions):
+class Walk(Matching):
     """One walk; what it saw is in ``facts``."""
 
     def block(self, body: Sequence[ast.stmt]) -> Flow:
@@ -120,6 +120,8 @@ class Walk(Definitions):
         holder, key = self.eval(target.value), self.eval(target.slice)
         if isinstance(holder, External) and holder.path == "sys.modules" and isinstance(key, Const):
             self.facts.shims.add(str(key.value))  # the plugin puts a module of its own there
+        if isinstance(holder, External) and holder.path == "os.environ":
+            self.variable(key, target, is_set=True)
         if isinstance(target.value, ast.Name) and isinstance(holder, Table) and target.value.id in self.scope.names:
             known = isinstance(key, Const) and self.reach.sure
             pairs = tuple(pair for pair in holder.items if pair[0] != key)
@@ -142,15 +144,6 @@ class Walk(Definitions):
         if taken is Flow.NEXT:
             self._join(after, other is Flow.NEXT)
         return Flow.END if taken is other is Flow.END else Flow.NEXT
-
-    def _restore(self, names: dict[str, Value]) -> None:
-        self.scope.names.clear()
-        self.scope.names.update(names)
-
-    def _join(self, names: dict[str, Value], both: bool) -> None:
-        for name, value in names.items():
-            here = self.scope.names.get(name)
-            self.scope.names[name] = value if here is None or not both else either([value, here])
 
     def _For(self, node: ast.For | ast.AsyncFor) -> Flow:  # noqa: N802
         over = self.over(node.iter)
