@@ -212,7 +212,11 @@ def test_a_release_that_cannot_be_read_leaves_the_folder_as_it_was(
 ) -> None:
     (folder := tmp_path / "tables").mkdir()
     assert "sglang/srt/server_args.py" in refused(capsys, "extract", str(sglang_tree()), "--into", str(folder))
-    (folder / "index.xz").write_bytes(b"broken")
+    (folder / "9.0.0.json").write_text("{}")
     package = sglang_tree({"srt/server_args.py": ARGUMENTS})
+    said = refused(capsys, "extract", str(package), "--into", str(folder))
+    assert "has no index of 9.0.0, whose contract is there; name a whole folder of tables" in said
+    (folder / "9.0.0.json").unlink()
+    (folder / "index.xz").write_bytes(b"broken")
     assert "the index is damaged" in refused(capsys, "extract", str(package), "--into", str(folder))
     assert [file.name for file in folder.iterdir()] == ["index.xz"]

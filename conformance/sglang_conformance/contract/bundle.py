@@ -57,7 +57,11 @@ def add(package: Path, folder: Path) -> Added:
 def _others(folder: Path, release: str) -> dict[str, Index]:
     """The indexes of the other releases that the folder has, by release."""
     file = folder / tables.INDEX
-    if not file.is_file():
-        return {}
-    unpacked = index_file.loads(file.read_bytes())
+    unpacked = index_file.loads(file.read_bytes()) if file.is_file() else index_file.IndexFile((), [])
+    lost = {contract.stem for contract in folder.glob("*.json")} - {*unpacked.releases, release}
+    if lost:
+        raise ContractError(
+            f"{folder} has no index of {', '.join(sorted(lost))}, whose contract is there; "
+            "name a whole folder of tables, or an empty one"
+        )
     return {other: unpacked.index(other) for other in unpacked.releases if other != release}
