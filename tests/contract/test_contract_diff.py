@@ -57,7 +57,7 @@ def test_equal_contracts_have_no_difference() -> None:
 
 
 def test_a_member_comes_and_goes() -> None:
-    text = "(self) -> bool; default: raises NotImplementedError; called in srt/a.py:3"
+    text = "(self) -> bool; default: raises NotImplementedError; used in srt/a.py:3"
     plain = contract(member("f"))
     more = contract(member("f"), member("g", "(self) -> bool", SITE))
     assert changes(plain, more) == [("added", "g", "", text)]

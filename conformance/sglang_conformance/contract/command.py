@@ -66,7 +66,7 @@ def _list(options: argparse.Namespace) -> Iterator[str]:
 def _show(options: argparse.Namespace) -> Iterator[str]:
     contract = tables.load(options.release or tables.newest())
     if options.json:
-        yield json.dumps(contract.to_json(), indent=1)
+        yield tables.dump(contract).removesuffix("\n")
     else:
         yield from contract_lines(contract, width())
 

@@ -141,7 +141,7 @@ def _shapes(member: Member) -> list[str]:
 def described(member: Member) -> str:
     """A member in a line: its signature, default and first use."""
     parts = [member.signature or member.kind, f"default: {default_text(member.default)}"]
-    parts.append(f"called in {_where(member.calls)}" if member.calls else "not used by core")
+    parts.append(f"used in {_where(member.calls)}" if member.calls else "not used by core")
     return "; ".join(parts)
 
 

@@ -137,7 +137,10 @@ def release_of(source: Source) -> str:
     """The release that a package says it is; raises ContractError where it does not say."""
     release = _told_release(source)
     if not release:
-        raise ContractError(f"cannot tell the release of {source.origin}: it has no sglang/_version.py or dist-info")
+        raise ContractError(
+            f"cannot tell the release of {source.origin}: it has no sglang/_version.py or dist-info; "
+            "write __version__ = '…' into that file of a checkout"
+        )
     return release
 
 
