@@ -53,10 +53,10 @@ class Command:
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.chdir(home)
 
-    def record(self, *outcomes: OutcomeName, **changes: Any) -> str:
-        """A folder with the record of a run in which the rules ended so."""
+    def record(self, *outcomes: OutcomeName, said: str = "", **changes: Any) -> str:
+        """A folder with the record of a run in which the rules ended so, each with what is said of it."""
         home = self.home / f"record-{len(list(self.home.glob('record-*')))}"
-        seen = [saw(outcome, rule.id) for outcome, rule in zip(outcomes, RULES, strict=True)]
+        seen = [saw(outcome, rule.id, message=said) for outcome, rule in zip(outcomes, RULES, strict=True)]
         folder.write(judge(RULES, seen, **changes), RULES, home)
         return str(home)
 

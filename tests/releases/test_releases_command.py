@@ -123,6 +123,14 @@ def test_a_run_that_certifies_nothing_is_not_conformant(command: Command) -> Non
     assert out.splitlines()[-1] == "conformant for 0 of 1 releases"
 
 
+def test_what_could_not_be_judged_says_why(command: Command) -> None:
+    told = {"record": command.record("blocked", "not-run", said="SGLang lacks orjson; pip install orjson"), "status": 6}
+    status, out, _ = command("cpu", "--contract=0.5.14", v0_5_14=told)
+    assert status == 1
+    assert "incomplete: core; MEM-001: SGLang lacks orjson; pip install orjson; " in out.splitlines()[0]
+    assert "  0.5.14: MEM-001: SGLang lacks orjson; pip install orjson\n" in out
+
+
 def test_defects_of_sglangs_own_are_told(command: Command) -> None:
     told = {"record": command.record("host-defect", "pass"), "status": 6}
     _, out, _ = command("cpu", "--contract=0.5.14", v0_5_14=told)

@@ -138,7 +138,7 @@ def _result(place: Place, folder: Path, status: int, late: bool, limit: float, s
     except (OSError, RecordError):
         said = f"not ended within {limit:g} s" if late else _said(folder / SCREEN, status)
         return Result(place, "broken", said=said, seconds=seconds)
-    ended, said = _told(certificate), "; ".join(certificate.run.reasons)
+    ended, said = _told(certificate), "; ".join([*certificate.run.reasons, *_unjudged(certificate)])
     if late:
         ended, said = "incomplete", f"not ended within {limit:g} s"
     elif ended == "conformant" and status != 0:
@@ -170,6 +170,14 @@ def _told(certificate: Certificate) -> Ended:
         return "not-conformant"
     certifies = certificate.run.kind == "certification" and verdicts == {"conformant"}
     return "conformant" if certifies else "incomplete"
+
+
+def _unjudged(certificate: Certificate) -> Iterator[str]:
+    """Why what decides was not judged: the first reason, other than that no check was run at all."""
+    for outcome in certificate.outcomes:
+        if outcome.outcome in ("blocked", "not-run") and decides(outcome) and outcome.checks and not outcome.cause:
+            yield f"{outcome.requirement}: {outcome.message}"
+            return
 
 
 def _said(screen: Path, status: int) -> str:
