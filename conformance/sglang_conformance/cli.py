@@ -132,6 +132,9 @@ def _explain(options: argparse.Namespace) -> Iterator[str]:
 
 def _verify(options: argparse.Namespace) -> Iterator[str]:
     folder = options.folder.parent if options.folder.name in (RECORD, JUNIT) else options.folder
+    if not (folder / RECORD).exists():
+        wrote = "conformance-report, or conformance-report/part where it was a part of the suite"
+        raise RecordError(f"{folder} holds no {RECORD}; name the folder that a run wrote: {wrote}")
     problems = verify(folder)
     yield from problems
     if problems:

@@ -85,4 +85,6 @@ def test_changed_record_is_not_sound(tmp_path: Path, capsys: Screen) -> None:
 
 def test_folder_without_a_record_is_named(tmp_path: Path, capsys: Screen) -> None:
     assert main(["verify", str(tmp_path)]) == 1
-    assert folder.RECORD in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert f"{tmp_path} holds no {folder.RECORD}; name the folder that a run wrote: conformance-report" in said
+    assert said.count("\n") == 1
