@@ -159,7 +159,8 @@ def test_legacy_pool_is_asked_through_the_default(tmp_path: Path) -> None:
     ("init", "fits"),
     [
         ("(self, *args, **kwargs)", True),
-        ("(self, many, page_size, dtype, head_num, layout)", True),
+        ("(self, many, page_size, dtype, head_num, layout, end_layer=0)", True),
+        ("(self, size, page_size, dtype, head_num, layout)", False),
         ("(self, size, page_size, dtype, head_num)", False),
     ],
 )

@@ -102,6 +102,12 @@ REGISTERED = [
             pass
     """,
     """
+    import os
+    NAME = 'goes' if os.path.exists('/dev/v') else 'stays'
+    def register():
+        HookRegistry.register(f'{CORE}.{NAME}', hook, HookType.AROUND)
+    """,
+    """
     def hooks(name, kind):
         def put(function):
             HookRegistry.register(f'{CORE}.{name}', function, kind)

@@ -53,6 +53,8 @@ def test_import_of_a_name_that_moved_tells_the_new_place(tmp_path: Path) -> None
         "    @early.setter\n    def early(self, value): ...\nif Told().early:\n    import sglang.srt.lost",
         "match Version(sglang.__version__).release:\n    case (0, 5, 11) | (0, 5, 16):\n        core.Gone\n"
         "    case (0, 5, _) as other if other:\n        pass\n    case _:\n        import sglang.srt.lost",
+        "def there(p):\n    try:\n        return pkgutil.resolve_name(p)\n    except (ImportError, AttributeError):\n"
+        "        return None\nif there('sglang.srt.core.Gone') and there('sglang.srt.lost'):\n    core.Gone",
         "if hasattr(envs, 'SGLANG_OLD'):\n    envs.SGLANG_OLD.get()",
         "sys.modules.setdefault('sglang.srt.lost', os)\nimport sglang.srt.lost",
         "told = os.getenv('V')\nif told is None:\n    told = sglang.__version__\n"
@@ -61,7 +63,7 @@ def test_import_of_a_name_that_moved_tells_the_new_place(tmp_path: Path) -> None
 )
 def test_guarded_import_is_not_blamed(tmp_path: Path, guarded: str) -> None:
     before = f"""
-import contextlib, importlib.util, inspect, os, sys, typing
+import contextlib, importlib.util, inspect, os, pkgutil, sys, typing
 from importlib import metadata
 from typing import TYPE_CHECKING
 import sglang
@@ -452,3 +454,21 @@ setattr(sys.modules["sglang.srt.core"], "moves", mine)
     gone = [("patch", "dies silently", f"sglang.srt.core.{name}") for name in ("goes", "moves")]
     assert found(written(tmp_path, "", before), OLD) == []
     assert sorted(found(written(tmp_path, "", before), NEW)) == gone
+
+
+def test_function_that_does_nothing_but_raise(tmp_path: Path) -> None:
+    folder = written(tmp_path, "def init_backend(self):\n    core.retired()", "from sglang.srt import core")
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("call", "breaks", "sglang.srt.core.retired()")]
+
+
+def test_capability_that_the_platform_in_use_lacks(tmp_path: Path) -> None:
+    before = "from sglang.srt.platforms import current_platform"
+    folder = written(tmp_path, "def init_backend(self):\n    current_platform.capabilities.supports_never", before)
+    path = "sglang.srt.platforms.interface.PlatformCapabilities"
+    assert found(folder, NEW) == []  # no release has it: an object may have more than its table says
+    folder = written(
+        tmp_path / "b", "def init_backend(self):\n    current_platform.capabilities.supports_pynccl", before
+    )
+    assert found(folder, NEW) == []
+    assert found(folder, LAST) == [("attribute", "breaks", f"{path.rpartition('.')[0]}.SRTPlatform.capabilities")]

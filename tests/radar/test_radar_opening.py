@@ -77,6 +77,11 @@ def test_folder_with_setup_py(tmp_path: Path, entry_points: str) -> None:
     assert names(plugin) == BOTH[:1]
 
 
+def test_version_that_setup_cfg_takes_from_elsewhere(tmp_path: Path) -> None:
+    text = CFG.replace("version = 1.2", "version = attr: vendor.__version__")
+    assert opened(write(tmp_path, {"setup.cfg": text}, "")).version == ""
+
+
 def test_folder_with_setup_py_that_hands_a_table_on(tmp_path: Path) -> None:
     setup = 'ALL = dict(name="vendor", entry_points={"sglang.srt.platforms": ["vendor=vendor:activate"]})\nsetup(**ALL)'
     assert names(opened(write(tmp_path, {"setup.py": setup}, ""))) == BOTH[:1]

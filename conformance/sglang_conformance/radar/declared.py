@@ -62,7 +62,9 @@ def setup_cfg(text: bytes, where: str = "setup.cfg") -> Declared:
     groups = dict(parser["options.entry_points"]) if parser.has_section("options.entry_points") else {}
     metadata = parser["metadata"] if parser.has_section("metadata") else {}
     listed = {group: _lines(value) for group, value in groups.items()}
-    return Declared(metadata.get("name", ""), metadata.get("version", ""), tuple(_points(listed, where)))
+    version = metadata.get("version", "")
+    version = "" if version.startswith(("attr:", "file:")) else version
+    return Declared(metadata.get("name", ""), version, tuple(_points(listed, where)))
 
 
 def setup_py(text: bytes, where: str = "setup.py") -> Declared:

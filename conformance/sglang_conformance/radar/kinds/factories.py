@@ -13,7 +13,7 @@ from ..reading.fits import Parameters, misfit
 from ..reading.host import arguments
 from ..reading.seen import Returned, Seen
 from ..reading.values import Bound, Class, Const, Func, Instance, Value, alternatives
-from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_MADE, Made
+from .made import ASKED, FUNCTIONS, MADE, POOL_OF, POOLS, POOLS_GIVEN, POOLS_MADE, Made
 
 _HIDING = frozenset({"__getattr__", "__getattribute__", "__new__", "__setattr__"})
 _DYNAMIC = frozenset({"setattr", "vars", "__dict__"})
@@ -162,6 +162,7 @@ def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]
     taken, wanted = Parameters.of(init.node.args, bound=1), Parameters.of(old, bound=1)
     # The first, the size, is given by place in some of the calls.
     required = [*wanted.positional[1 : wanted.required], *(name for name, needed in wanted.keyword if needed)]
+    required += [name for name in POOLS_GIVEN[kind] if name in wanted.names and name not in required]
     lacking = [name for name in required if not taken.takes(name)]
     if lacking:
         yield Finding(
@@ -170,6 +171,6 @@ def _pool(seen: Seen, member: str, kind: str, value: Value) -> Iterator[Finding]
             f"{member}({kind})",
             f"the pool {value.name} of {member} is not made as SGLang's own is",
             seen.place(init),
-            f"SGLang makes it as {own.path}, which requires {', '.join(lacking)}: it does not take that",
+            f"SGLang makes it as {own.path}, and gives {', '.join(lacking)}: it does not take that",
             "take what SGLang's pool takes, or **kwargs, and hand it on",
         )

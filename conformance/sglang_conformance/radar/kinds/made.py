@@ -70,3 +70,10 @@ POOLS_MADE = {
 }
 # SGLang's own pools, by kind (0.5.22, srt/mem_cache/kv_cache_configurator.py).
 POOL_OF = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}
+# What it also gives them wherever it makes one that stands alone, where its own takes it (0.5.22 and 0.5.23, the same
+# file: _build_mha_kv_pool, _build_mla_kv_pool, _build_dsa_kv_pool).
+POOLS_GIVEN = {
+    "mha": ("v_head_dim", "start_layer", "end_layer", "enable_alt_stream", "enable_kv_cache_copy"),
+    "mla": ("start_layer", "end_layer"),
+    "dsa": ("start_layer", "end_layer", "kv_cache_dim", "index_head_dim", "tail_extra_slots", "max_running_requests"),
+}

@@ -106,7 +106,7 @@ class Attributes(Frames):
         if not known and not has_it:
             self.missing("attribute", f"{BASES[0]}.{name}", node)
         self.doubt()
-        return UNKNOWN
+        return (self.release.find(CAPABILITIES) if name == "capabilities" else None) or UNKNOWN
 
     def member_of(self, module: str, name: str) -> Value | None:
         """What a module of the plugin has under a name, also by its ``__getattr__``; None where it has nothing."""

@@ -34,6 +34,8 @@ _VERSION_CLASSES = frozenset({"Version", "parse", "parse_version", "LooseVersion
 
 _ENVIRONMENT = frozenset({"os.getenv", "os.environ.get", "os.environ.pop", "os.environ.setdefault"})
 
+_RAISES = ("-> NoReturn", "-> Never")
+
 _INTROSPECTION = frozenset({"inspect.signature", "inspect.getfullargspec"})
 
 
@@ -116,6 +118,8 @@ class Calls(Expressions):
                     self.misfit(CAPABILITIES, Given(0, (name,)), f"it has no field {name}", node)
             plain = not places and not any(keyword.arg is None for keyword in node.keywords)
             return Table(tuple((Const(name), given) for name, given in names.items())) if plain else UNKNOWN
+        elif called.symbol is not None and called.symbol.signature.endswith(_RAISES):
+            self.misfit(called.path, Given(len(places), tuple(names)), "it does nothing but raise", node)
         elif called.symbol is not None and called.symbol.signature and called.symbol.kind in ("function", "class"):
             stars = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
             given = Given(len(places), tuple(names), stars)
@@ -141,6 +145,9 @@ class Calls(Expressions):
             return constants.releases(places)
         if name in ("importlib.import_module", "__import__") and isinstance(text, str):
             return self.import_path(text, node)
+        if name == "pkgutil.resolve_name" and isinstance(text, str) and text.startswith("sglang."):
+            module, _, member = text.replace(":", ".").rpartition(".")
+            return self.attribute(self.import_path(module, node), member, node) if member else UNKNOWN
         if name == "importlib.util.find_spec" and isinstance(text, str) and text.startswith("sglang."):
             found = self.release.find(text)
             return Const(None) if found is None else UNKNOWN

@@ -31,6 +31,8 @@ from .values import (
     truth,
 )
 
+_MOST_TEXTS = 16
+
 
 class Expressions(Attributes):
     """Evaluates expressions; calls are added by the class that derives from it."""
@@ -155,14 +157,15 @@ class Expressions(Attributes):
         return UNKNOWN if None in node.keys else Table(tuple(pairs))
 
     def _JoinedStr(self, node: ast.JoinedStr) -> Value:  # noqa: N802
-        text = ""
+        texts = [""]
         for part in node.values:
             value = self.eval(part.value if isinstance(part, ast.FormattedValue) else part)
-            plain = isinstance(value, Const) and not (isinstance(part, ast.FormattedValue) and part.format_spec)
-            if not plain or not isinstance(value, Const):
+            plain = not (isinstance(part, ast.FormattedValue) and part.format_spec)
+            parts = [str(each.value) for each in alternatives(value) if isinstance(each, Const) and plain]
+            texts = [text + more for text in texts for more in parts]
+            if len(parts) < len(alternatives(value)) or len(texts) > _MOST_TEXTS:
                 return UNKNOWN
-            text += str(value.value)
-        return Const(text)
+        return either([Const(text) for text in texts])
 
     def _BinOp(self, node: ast.BinOp) -> Value:  # noqa: N802
         return constants.binary(node.op, self.eval(node.left), self.eval(node.right))
