@@ -262,6 +262,7 @@ MAYBE_GRAPHS = "def support_cuda_graph(self):\n    return self.device_type == 'a
         (f"{NO_GRAPHS}capabilities = PlatformCapabilities(graph_capture=True)", False, True),
         (f"{MAYBE_GRAPHS}capabilities = PlatformCapabilities(supports_triton=True)", True, False),
         (f"{MAYBE_GRAPHS}capabilities = PlatformCapabilities(**unknown)", True, True),
+        (f"{MAYBE_GRAPHS}def __init__(self):\n    self.capabilities = self._mine()", True, True),
     ],
 )
 def test_runner_of_a_platform_that_declines_graphs_is_not_asked_for(
@@ -286,3 +287,8 @@ def test_every_platform_is_judged_by_what_it_gives_itself(tmp_path: Path) -> Non
         "vendor/other.py": platform(body.format("None")),
     }
     assert found(write(tmp_path, files, points), NEW) == [("factory", "breaks", "get_kv_pool_cls(mha)")]
+
+
+def test_capabilities_that_an_object_sets_take_the_place_of_flags(tmp_path: Path) -> None:
+    body = f"{MAYBE_GRAPHS}def __init__(self):\n    self.capabilities = None"
+    assert found(write(tmp_path, {"vendor/platform.py": platform(body)}), NEW) == []

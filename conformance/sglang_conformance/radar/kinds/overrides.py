@@ -66,7 +66,7 @@ def _earlier(history: History, name: str, release: str) -> list[str]:
 def _gone(seen: Seen, lineage: Lineage, name: str, line: Class | Func) -> Iterator[Finding]:
     contract = seen.release.contract
     successor = SUCCESSORS.get(name)
-    provided = {n for step in lineage.steps if isinstance(step, Class) for n in step.names}
+    provided = {n for step in lineage.steps if isinstance(step, Class) for n in (*step.names, *step.instance)}
     if successor is not None and provided.intersection(successor.names):
         return
     mend = successor.mend if successor is not None else _LEAVE

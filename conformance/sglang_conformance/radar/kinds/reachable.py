@@ -29,7 +29,7 @@ def find(seen: Seen) -> Iterator[Finding]:
         of = lineage.steps[0]
         for member in seen.release.contract.called():
             found = lookup(lineage, member.name, seen.release)
-            left = found is None or (isinstance(found.owner, str) and found.owner in BASES)
+            left = not lineage.sets(member.name) and (found is None or found.owner in BASES)
             why = _why(member)
             if not left or not why or not isinstance(of, Class) or not seen.asks(lineage, member.name):
                 continue

@@ -32,6 +32,8 @@ def _says_yes(name: str, lineage: Lineage, release: Release, answers: Mapping[st
     """Whether one of them may say yes; a default does not, and what cannot be told may."""
     name, _, field = name.partition(".")
     found = lookup(lineage, name, release)
+    if lineage.sets(name):
+        return True
     if found is None or found.owner in BASES:
         return False
     if not isinstance(found.owner, Class):

@@ -152,8 +152,7 @@ class Attributes(Frames):
         """Where another release has the member that an object is asked for; empty where that cannot be told."""
         of = holder if isinstance(holder, Class) else holder.of
         lineage = self.lineage(of)
-        set_by_itself = any(isinstance(s, Class) and name in s.instance for s in lineage.steps)
-        if lineage.open or (set_by_itself and not isinstance(holder, Super)) or name.startswith("__"):
+        if lineage.open or (lineage.sets(name) and not isinstance(holder, Super)) or name.startswith("__"):
             return ""
         bases = [step for step in lineage.steps if isinstance(step, str)]
         return next((f"{base}.{name}" for base in bases if self.history.is_method(f"{base}.{name}")), "")

@@ -26,6 +26,10 @@ class Lineage:
         """Whether SGLang's class of that path is among them."""
         return path in self.steps
 
+    def sets(self, name: str) -> bool:
+        """Whether a class of the plugin sets an attribute of that name on its objects."""
+        return any(name in step.instance for step in self.steps if isinstance(step, Class))
+
     @property
     def is_platform(self) -> bool:
         """Whether it is a platform of SGLang's."""
