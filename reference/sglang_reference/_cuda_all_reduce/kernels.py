@@ -26,7 +26,6 @@ import triton.language as tl
 from .layout import LINE_WORDS, Row
 
 _LINE = tl.constexpr(LINE_WORDS)
-_BOARD = tl.constexpr(Row.BOARD)
 _PUSH = tl.constexpr(Row.PUSH)
 _STAGE = tl.constexpr(Row.STAGE)
 _RESULT = tl.constexpr(Row.RESULT)

@@ -2,8 +2,8 @@
 
 ::
 
-    agreed = decide(seat_of(group), local_rank, release, environ=os.environ, platform=current_platform)
-    made = establish(seat_of(group), agreed.verdict, makers, close)
+    agreed = decide(seat, local_rank, release, environ=os.environ, platform=current_platform)
+    made = establish(another_seat, agreed.verdict, makers, close)
 """
 
 from __future__ import annotations
@@ -13,18 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import nvml, providers, settings
-from .board import board_of
-from .consensus import Agreed, Deadlines, Provider, Seat, agree
+from .consensus import Agreed, Provider, Seat, agree
 from .providers import Unavailable
 from .topology import Device
-
-
-def seat_of(group: Any, deadlines: Deadlines | None = None) -> Seat:
-    """A place for this rank at a fresh board of a process group's. All ranks must ask equally often."""
-    import torch.distributed as dist
-
-    board, rank, size = board_of(group), dist.get_rank(group), dist.get_world_size(group)
-    return Seat(board, rank, size, deadlines or Deadlines())
 
 
 def decide(
