@@ -472,3 +472,13 @@ def test_capability_that_the_platform_in_use_lacks(tmp_path: Path) -> None:
     )
     assert found(folder, NEW) == []
     assert found(folder, LAST) == [("attribute", "breaks", f"{path.rpartition('.')[0]}.SRTPlatform.capabilities")]
+
+
+def test_member_asked_of_super_that_a_class_of_many_bases_has_no_more(tmp_path: Path) -> None:
+    before = "from sglang.srt import core\nclass Mine(core.Mixed{0}):\n    def go(self):\n        super().stop()"
+    body = "def init_backend(self):\n    Mine().go()"
+    folder = written(tmp_path / "a", body, before.format(""))
+    assert found(folder, OLD) == []
+    assert found(folder, NEW) == [("attribute", "breaks", "sglang.srt.core.Mixed.stop")]
+    folder = written(tmp_path / "b", body, "import vendor_lib\n" + before.format(", vendor_lib.Mixin"))
+    assert found(folder, NEW) == []

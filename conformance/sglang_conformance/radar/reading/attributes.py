@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from . import constants
-from .classes import lookup
+from .classes import Lineage, lookup
 from .frames import Frames
 from .host import BASES, CAPABILITIES, CURRENT, MIXIN
 from .values import (
@@ -24,6 +24,7 @@ from .values import (
     Signature,
     Super,
     Value,
+    alternatives,
 )
 
 _VERSIONS = frozenset({f"sglang.{path}__version__" for path in ("", "version.", "_version.")})
@@ -152,10 +153,18 @@ class Attributes(Frames):
         """Where another release has the member that an object is asked for; empty where that cannot be told."""
         of = holder if isinstance(holder, Class) else holder.of
         lineage = self.lineage(of)
-        if lineage.open or (lineage.sets(name) and not isinstance(holder, Super)) or name.startswith("__"):
+        unseen = lineage.open and not self._lacks(lineage, name)
+        if unseen or (lineage.sets(name) and not isinstance(holder, Super)) or name.startswith("__"):
             return ""
         bases = [step for step in lineage.steps if isinstance(step, str)]
         return next((f"{base}.{name}" for base in bases if self.history.is_method(f"{base}.{name}")), "")
+
+    def _lacks(self, of: Lineage, name: str) -> bool:
+        """Whether none of SGLang's classes that the plugin's own derive from has a member, and they have no others."""
+        bases = [each for step in of.steps if isinstance(step, Class) for b in step.bases for each in alternatives(b)]
+        hosts = [base for base in bases if isinstance(base, Host)]
+        known = all(isinstance(base, (Host, Class)) for base in bases)
+        return known and all(self.release.find(f"{host.path}.{name}") is None for host in hosts)
 
     def has(self, holder: Value, name: str) -> bool | None:
         """Whether something has an attribute; None where that cannot be told."""
