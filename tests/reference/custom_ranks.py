@@ -159,6 +159,35 @@ def staying_away(rank: Rank, folder: str, who: int) -> dict[str, Any]:
     return {"said": said, "seconds": seconds, "kept": kept}
 
 
+def asking(rank: Rank, folder: str, who: int, how: str) -> dict[str, Any]:
+    """One rank's question about its links fails, or hangs: which class all choose, how soon, and what the group does."""
+    install("0.5.23")
+    choice = importlib.import_module("sglang.srt.distributed.device_communicators.custom_all_reduce")
+    utils = importlib.import_module("sglang.srt.distributed.device_communicators.custom_all_reduce_utils")
+    dist.init_process_group("gloo", f"file://{folder}/{rank.meeting}", rank=rank.number, world_size=rank.size)
+    group: Any = dist.new_group(backend="gloo")
+
+    def links(*_: Any) -> bool:
+        if rank.number == who and how == "raises":
+            raise OSError("the driver does not answer")
+        if rank.number == who and how == "hangs":
+            time.sleep(60)
+        return True
+
+    began = time.monotonic()
+    with (
+        mock.patch.multiple(utils, _PROBE_SECONDS=1.0, is_full_nvlink=links, _reaches=lambda *_: True),
+        mock.patch.object(utils, "_physical", return_value=rank.number),
+        mock.patch.object(choice, "kind_of_device", return_value="cuda"),
+        mock.patch.object(torch.cuda, "get_device_capability", return_value=(9, 0)),
+    ):
+        chosen = choice.dispatch_custom_allreduce(group=group, device=torch.device("cuda", 0))
+    seconds = time.monotonic() - began
+    reduced = torch.ones(1)
+    dist.all_reduce(reduced, group=group)
+    return {"chosen": chosen.__name__, "seconds": seconds, "reduced": reduced.item()}
+
+
 def come_and_go(rank: Rank, folder: str, times: int) -> list[int]:
     """How much more this process holds after so many engines: descriptors and mappings."""
     with grouped(rank, folder, "0.5.23") as group:

@@ -65,6 +65,18 @@ def test_choice_for_a_built_in_device_does_not_wait_without_end(pool: Pool, tmp_
     assert all(each["kept"] for each in found)
 
 
+@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "chosen"), [("", "CustomAllReduceV2"), ("raises", "CustomAllreduce"), ("hangs", "CustomAllreduce")]
+)
+def test_choice_for_a_built_in_device_is_the_groups(
+    pool: Pool, tmp_path: Path, who: int, how: str, chosen: str
+) -> None:
+    for found in run(pool, "asking", 2, folder=str(tmp_path), who=who, how=how):
+        assert (found["chosen"], found["reduced"]) == (chosen, 2.0)
+        assert found["seconds"] < 10
+
+
 def test_it_is_off_for_more_ranks_than_it_serves(pool: Pool, tmp_path: Path) -> None:
     for found in run(pool, "wanting", 9, folder=str(tmp_path), who=-1, how=""):
         assert (found["disabled"], found["why"]) == (True, "9 ranks are not between 2 and 8")

@@ -4,8 +4,9 @@ The answers are those of :mod:`sglang_reference._custom_all_reduce`, under the n
 SGLang; each function looks the others up here at the moment. Facts: SGLang 0.5.11 to 0.5.23,
 srt/distributed/device_communicators/custom_all_reduce_utils.py.
 
-Where SGLang lets a rank decide alone (its own access to the others), all ranks are asked here; devices may be told by
-their UUIDs, which it cannot read; and what it keeps of peer access is trusted only where it is whole.
+Where SGLang lets a rank decide alone (its own access to the others), all ranks are asked here, and one whose question
+fails or hangs is told from; devices may be told by their UUIDs, which it cannot read; and what it keeps of peer access
+is trusted only where it is whole.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import torch.distributed as dist
 
 from sglang_reference._custom_all_reduce import nvml, peer_access
+from sglang_reference._custom_all_reduce.in_time import in_time
 from sglang_reference._custom_all_reduce.peer_access import Machine
 from sglang_reference._custom_all_reduce.tensors import layout_of, weakly_contiguous
 
@@ -40,7 +42,8 @@ pynvml: Any = None
 _gpu_p2p_access_cache: dict[str, bool] | None = None
 """What was tested in this process, as ``{"0->1": True}``."""
 
-_TEST_SECONDS = 120.0
+_PROBE_SECONDS = 45.0
+"""Seconds that a question about the devices may take on one rank; the others wait longer for its answer."""
 
 
 def is_weak_contiguous(inp: torch.Tensor) -> bool:
@@ -82,11 +85,7 @@ def is_full_nvlink(physical_device_ids: list[int], world_size: int) -> bool:
 @with_nvml_context
 def is_one_nvlink_clique(group: dist.ProcessGroup, device: torch.device) -> bool:
     """Whether the devices of all ranks have joined the same fabric; a rank that cannot tell has joined none."""
-    try:
-        clique = _gpu_fabric_clique(device)
-    except Exception as error:
-        logger.warning("the fabric of %s cannot be told: %s", device, error)
-        clique = None
+    clique = _within(lambda: _gpu_fabric_clique(device))
     cliques = _told_by_all(group, None if clique is None else [clique[0].hex(), clique[1]])
     return None not in cliques and all(each == cliques[0] for each in cliques)
 
@@ -115,7 +114,7 @@ def gpu_p2p_access_check(src: int, tgt: int) -> bool:
         count = torch.cuda.device_count()
         names = tuple(str(torch.cuda.get_device_properties(number).uuid) for number in range(count))
         folder = Path(os.environ.get("SGLANG_CACHE_DIR") or "~/.cache/sglang").expanduser()
-        found = peer_access.access(folder, Machine(names, str(torch.version.cuda)), _tested, _TEST_SECONDS)
+        found = peer_access.access(folder, Machine(names, str(torch.version.cuda)), _tested, _PROBE_SECONDS)
         _gpu_p2p_access_cache = {
             f"{one}->{other}": (names[one], names[other]) in found.pairs
             for one in range(count)
@@ -132,7 +131,7 @@ def can_actually_p2p(batch_src: Sequence[int], batch_tgt: Sequence[int]) -> Sequ
     question = json.dumps([list(batch_src), list(batch_tgt)])
     program = [sys.executable, "-c", _PROGRAM]
     try:
-        done = subprocess.run(program, input=question.encode(), capture_output=True, timeout=_TEST_SECONDS, check=True)
+        done = subprocess.run(program, input=question.encode(), capture_output=True, timeout=_PROBE_SECONDS, check=True)
         answer = [bool(each) for each in json.loads(done.stdout)]
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         logger.warning("peer access cannot be tested, and is taken for none: %s", error)
@@ -168,14 +167,19 @@ def _judged(group: dist.ProcessGroup, device: torch.device, sizes: list[int]) ->
     if None in numbers:
         return False, f"rank {numbers.index(None)} cannot tell its device"
     # A rank may see what another does not, and each must do the same.
-    links = bool(_attempt(lambda: is_full_nvlink(numbers, size)))
-    reaches = kind_of_device() == "rocm" or bool(_attempt(lambda: _reaches(group, device, numbers)))
-    seen = _told_by_all(group, [links, reaches])
+    seen = _told_by_all(group, _within(lambda: _seen(group, device, numbers)) or [False, False])
     linked = all(links for links, _ in seen)
     apart = [rank for rank, (_, reaches) in enumerate(seen) if not reaches]
     if size > 2 and not linked:
         return False, "more than two ranks need NVLink between every pair"
     return linked, f"rank {apart[0]} does not reach the memory of all others" if apart else ""
+
+
+def _seen(group: dist.ProcessGroup, device: torch.device, numbers: list[int]) -> list[bool]:
+    """Whether this rank sees links between all of these devices, and whether it reaches the memory of the others."""
+    links = _attempt(lambda: is_full_nvlink(numbers, len(numbers)))
+    reaches = kind_of_device() == "rocm" or _attempt(lambda: _reaches(group, device, numbers))
+    return [bool(links), bool(reaches)]
 
 
 def _reaches(group: dist.ProcessGroup, device: torch.device, numbers: list[int]) -> bool:
@@ -212,6 +216,14 @@ def _attempt(question: Callable[[], Any]) -> Any:
     except Exception as error:
         logger.warning("a question about the devices has failed: %s: %s", type(error).__name__, error)
         return None
+
+
+def _within(question: Callable[[], Any]) -> Any:
+    """The answer, or None also where it hangs."""
+    done = in_time(lambda: _attempt(question), _PROBE_SECONDS)
+    if done.trouble:
+        logger.warning("a question about the devices has failed: %s", done.trouble)
+    return done.value
 
 
 def _physical(device: torch.device) -> int:
