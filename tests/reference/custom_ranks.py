@@ -160,7 +160,7 @@ def staying_away(rank: Rank, folder: str, who: int) -> dict[str, Any]:
 
 
 def asking(rank: Rank, folder: str, who: int, how: str) -> dict[str, Any]:
-    """One rank's question about its links fails, or hangs: which class all choose, how soon, and what the group does."""
+    """One rank's question about its links fails, or hangs: the class that all choose, how soon, and its sums."""
     install("0.5.23")
     choice = importlib.import_module("sglang.srt.distributed.device_communicators.custom_all_reduce")
     utils = importlib.import_module("sglang.srt.distributed.device_communicators.custom_all_reduce_utils")
