@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from ..certificate.model import Finding
@@ -27,6 +28,7 @@ from .reducing.worlds import World
 
 _SEED = 20250
 _DRAWN = 2500
+_FEW, _MORE = 50, 8  # the worlds asked about at first, and how many times more each time: most faults show soon
 _PROFILE = "custom-allreduce"
 _COMPARED = ("expected", "seen", "call")
 Judgement = Callable[[World, list[Answer]], None]
@@ -224,13 +226,15 @@ def _follows(platform: Any, contract: Contract, asked: Iterable[World]) -> None:
 def _each(platform: Any, contract: Contract, asked: Iterable[World], judge: Judgement) -> None:
     """Judge what all ranks have in each world. SGLang's own mistakes are told when no hook was found to make one."""
     _require_forks(platform)
-    chosen, its_own = list(asked), list[expect.HostDefect]()
-    for world, ranks in zip(chosen, choices.asked(chosen, contract.release), strict=True):
-        try:
-            judge(world, ranks)
-        except expect.Violation as violation:
-            alone = partial(_judge_alone, world, contract.release, judge)
-            its_own.append(_blamed(platform, violation, alone))
+    coming, few, its_own = iter(asked), _FEW, list[expect.HostDefect]()
+    while chosen := list(islice(coming, few)):
+        for world, ranks in zip(chosen, choices.asked(chosen, contract.release), strict=True):
+            try:
+                judge(world, ranks)
+            except expect.Violation as violation:
+                alone = partial(_judge_alone, world, contract.release, judge)
+                its_own.append(_blamed(platform, violation, alone))
+        few *= _MORE
     if its_own:
         raise its_own[0]
 
