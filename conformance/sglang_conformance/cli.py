@@ -14,11 +14,11 @@ from .certificate.folder import JUNIT, RECORD
 from .certificate.model import Certificate
 from .certificate.record import RecordError, from_json, parse
 from .certificate.verify import verify
-from .config import OptionError
 from .console import say, told, width
 from .contract import command as contracts
 from .contract import tables
 from .contract.errors import ContractError
+from .errors import OptionError
 from .radar import command as radar
 from .releases import command as releases
 from .requirements import loader

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .contract.errors import ContractError
+from .errors import OptionError
 from .hosts.choose import Host, HostError, choose
 from .requirements.model import PROFILES
 from .subject import Subject, UnknownPlatform, find
@@ -20,10 +21,6 @@ DEFAULT_EXAMPLES = 50
 DEFAULT_DEADLINE = 30.0
 WORLD_SIZES = (2, 4)
 MOST_RANKS = 1024
-
-
-class OptionError(ValueError):
-    """An option's value cannot be used; the message says why, and what to give instead."""
 
 
 @dataclass(frozen=True)

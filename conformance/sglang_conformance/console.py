@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-from .config import OptionError
+from .errors import OptionError
 
 WIDTH = 100
 """Columns of text; fewer on a terminal that is narrower."""

@@ -18,7 +18,8 @@ import pytest
 
 from . import collection
 from .certificate import folder, waivers
-from .config import Config, OptionError, resolve
+from .config import Config, resolve
+from .errors import OptionError
 from .judge import Judge
 from .probes import client
 from .recorder import ADDRESS, FACTS, Recorder

@@ -13,7 +13,7 @@ from bench.taken import SETTING, measured
 from sglang_conformance.bench import against, record
 from sglang_conformance.bench.layout import WIDTH
 from sglang_conformance.bench.model import Measured
-from sglang_conformance.config import OptionError
+from sglang_conformance.errors import OptionError
 
 
 def slowed(case: Measured, engine: str, factor: float) -> Measured:

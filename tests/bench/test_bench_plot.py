@@ -11,7 +11,7 @@ import pytest
 from bench.taken import SETTING, measured
 from sglang_conformance.bench import plot
 from sglang_conformance.bench.model import ENGINES
-from sglang_conformance.config import OptionError
+from sglang_conformance.errors import OptionError
 
 CASES = [
     measured(1 << power, ranks, dtype) for ranks in (2, 4) for dtype in ("float32", "bfloat16") for power in (10, 16)

@@ -7,7 +7,7 @@ import pytest
 from sglang_conformance.bench import sizes
 from sglang_conformance.bench.measuring import cases
 from sglang_conformance.bench.model import Case
-from sglang_conformance.config import OptionError
+from sglang_conformance.errors import OptionError
 
 KIB, MIB = 1 << 10, 1 << 20
 FLOAT = ("float32",)

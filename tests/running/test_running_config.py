@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sglang_conformance import config
-from sglang_conformance.config import DEFAULT_DEADLINE, DEFAULT_EXAMPLES, Config, OptionError
+from sglang_conformance.config import DEFAULT_DEADLINE, DEFAULT_EXAMPLES, Config
 from sglang_conformance.contract.errors import ContractError
+from sglang_conformance.errors import OptionError
 from sglang_conformance.hosts import choose
 from sglang_conformance.requirements.model import PROFILES
 

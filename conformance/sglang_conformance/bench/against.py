@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import OptionError
+from ..errors import OptionError
 from .layout import WIDTH, Columns, digits, sized
 from .record import SCHEMA
 

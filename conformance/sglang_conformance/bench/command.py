@@ -7,9 +7,9 @@ import math
 import sys
 from pathlib import Path
 
-from ..config import OptionError
 from ..console import say, see_that_it_can_be_written, told
 from ..contract.errors import ContractError
+from ..errors import OptionError
 from ..hosts.choose import HostError, choose
 from ..subject import UnknownPlatform, find
 from . import against, plot, record, sizes, table

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import OptionError
+from ..errors import OptionError
 from .layout import sized
 from .model import BACKEND, COPY, CUSTOM, ENGINES, GRAPH, GROUP, PYNCCL, Measured, figures
 from .record import Setting

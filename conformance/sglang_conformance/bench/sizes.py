@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterator
 
-from ..config import OptionError
+from ..errors import OptionError
 from .model import ITEM_BYTES, LEAST_RANKS, MOST_RANKS
 
 DEFAULT_SIZES = "1K,64K,1M,16M"

@@ -7,10 +7,10 @@ import math
 import sys
 from pathlib import Path
 
-from ..config import OptionError
 from ..console import say, see_that_it_can_be_written, told, width
 from ..contract import tables
 from ..contract.errors import ContractError
+from ..errors import OptionError
 from . import importing, page, record, text
 from .opening import open_plugin, see_that_some_was_read
 from .plugin import PluginError

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ..config import OptionError
 from ..console import say, told
 from ..contract.errors import ContractError
+from ..errors import OptionError
 from . import report
 from .certifying import Plan, Result, certify
 from .places import Place, places

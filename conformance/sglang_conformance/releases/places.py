@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from packaging.version import InvalidVersion, Version
 
-from ..config import OptionError
 from ..contract import tables
+from ..errors import OptionError
 from ..subject import UnknownPlatform, find
 
 
