@@ -72,6 +72,11 @@ DEFECTS = (
         _lite("def get_group_coordinator_device(self):\n    return None\n"),
     ),
     Defect(
+        "override-of-another-board-is-a-coroutine",
+        "API-004",
+        _lite("async def get_group_coordinator_device(self, local_rank):\n    return None\n"),
+    ),
+    Defect(
         "attribute-of-another-board-is-a-method",
         "API-004",
         _lite("def capabilities(self):\n    return None\n"),
