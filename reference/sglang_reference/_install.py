@@ -15,64 +15,11 @@ from typing import Any
 from . import _behaviours, _detection
 from ._distribution import Distributions
 from ._errors import not_covered
+from ._modules import MODULES
 from ._releases import within
 
 _FOLDER = Path(__file__).parent
 
-# Each covered module below sglang.srt, and whether SGLang's own module of that name holds more than the reference's.
-_MODULES: Mapping[str, bool] = {
-    "_behaviours": False,
-    "_contract": False,
-    "_detection": False,
-    "_members": False,
-    "_released": False,
-    "distributed": True,
-    "distributed._accessors": False,
-    "distributed._devices": False,
-    "distributed._environment": False,
-    "distributed._gathers": False,
-    "distributed._group": False,
-    "distributed._model_parallel": False,
-    "distributed._objects": False,
-    "distributed._processes": False,
-    "distributed._reductions": False,
-    "distributed._registry": False,
-    "distributed._scopes": False,
-    "distributed._stateless": False,
-    "distributed._switches": False,
-    "distributed._tensor_dicts": False,
-    "distributed.communication_op": True,
-    "distributed.device_communicators": True,
-    "distributed.device_communicators._nccl_types": False,
-    "distributed.device_communicators._first_generation": False,
-    "distributed.device_communicators.custom_all_reduce": True,
-    "distributed.device_communicators.custom_all_reduce_utils": True,
-    "distributed.device_communicators.custom_all_reduce_v2": True,
-    "distributed.device_communicators.pynccl": True,
-    "distributed.device_communicators.pynccl_wrapper": True,
-    "distributed.parallel_state": True,
-    "distributed.utils": True,
-    "environ": False,
-    "platforms": False,
-    "platforms._shared": False,
-    "platforms.cpu": False,
-    "platforms.cuda": False,
-    "platforms.device_mixin": False,
-    "platforms.interface": False,
-    "platforms.mps": False,
-    "platforms.musa": False,
-    "platforms.npu": False,
-    "platforms.rocm": False,
-    "platforms.sail": False,
-    "platforms.xpu": False,
-    "plugins": False,
-    "plugins.hook_registry": False,
-    "runtime_context": True,
-    "utils": True,
-    "utils.common": True,
-}
-# Where not from the first: the release from which on SGLang has a module, and that from which on it is covered here.
-_SINCE: Mapping[str, tuple[str, str]] = {"runtime_context": ("0.5.14", "0.5.21")}
 _PLATFORMS = "sglang.srt.platforms"
 _PLUGINS = "sglang.srt.plugins"
 
@@ -126,6 +73,11 @@ def _is_sglang(name: str) -> bool:
     return name == "sglang" or name.startswith("sglang.")
 
 
+def _inner(name: str) -> str:
+    """A module's name as :data:`MODULES` has it, which is also its place in the reference's folder."""
+    return name.removeprefix("sglang.").removeprefix("srt.")
+
+
 def _check(table: Mapping[str, Any]) -> None:
     """Refuse, by name, what the table computes and the reference has no code for."""
     computed = {m["name"] for m in table["members"] if m["default"]["kind"] == "code"}
@@ -162,28 +114,28 @@ class _Finder:
             return self._spec(fullname, _FOLDER / "_package.py", package=True, partial=True)
         if fullname == "sglang.version":
             return self._spec(fullname, _FOLDER / "_version.py", package=False, partial=False)
-        inner = fullname.removeprefix("sglang.srt.")
+        inner = _inner(fullname)
         parent, _, last = fullname.rpartition(".")
         # The whole of these two packages is known: a name that is not in them is not in SGLang.
         closed = parent in (_PLATFORMS, _PLUGINS)
         built_in = parent == _PLATFORMS and last in _detection.DETECTORS
         if built_in and last not in self.table["detection"]:
             return None
-        exists, covered = (self._follows(release) for release in _SINCE.get(inner, ("", "")))
-        if not exists:
+        module = MODULES.get(inner)
+        if module and not (self._follows(module.first) and not (module.gone and self._follows(module.gone))):
             return None
-        if inner not in _MODULES or not covered:
+        if module is None or not self._follows(module.covered):
             if closed and not built_in:
                 return None
             raise not_covered(fullname)
         file = _FOLDER.joinpath(*inner.split("."))
         if file.is_dir():
-            return self._spec(fullname, file / "__init__.py", package=True, partial=_MODULES[inner])
-        return self._spec(fullname, file.with_suffix(".py"), package=False, partial=_MODULES[inner])
+            return self._spec(fullname, file / "__init__.py", package=True, partial=module.partial)
+        return self._spec(fullname, file.with_suffix(".py"), package=False, partial=module.partial)
 
     def _follows(self, release: str) -> bool:
-        """Whether the table's release is this one or a later one."""
-        return within(self.table["release"], release)
+        """Whether the table's release is this one or a later one; every release is, where none is named."""
+        return not release or within(self.table["release"], release)
 
     def _spec(self, name: str, file: Path, *, package: bool, partial: bool) -> ModuleSpec | None:
         given: dict[str, Any] = {}
@@ -226,9 +178,9 @@ def _refusing_getattr(module: str) -> Callable[[str], Any]:
     """A module ``__getattr__`` that tells a name SGLang may well have from one that is merely absent."""
 
     def __getattr__(name: str) -> Any:  # noqa: N807
-        inner = f"{module}.{name}".removeprefix("sglang.").removeprefix("srt.")
+        inner = _inner(f"{module}.{name}")
         lacks = name in vars(sys.modules[module]).get("_ABSENT", ())  # this release of SGLang does not have it either
-        if lacks or name.startswith("__") or name in ("srt", "version") or inner in _MODULES:
+        if lacks or name.startswith("__") or name in ("srt", "version") or inner in MODULES:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
         raise not_covered(f"{module}.{name}")
 

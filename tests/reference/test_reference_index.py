@@ -12,9 +12,9 @@ import pytest
 import sglang_reference
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.index import Index, Resolved
-from sglang_reference import _install
+from sglang_reference import _modules
 
-MODULES = [name for name in _install._MODULES if not any(part.startswith("_") for part in name.split("."))]
+MODULES = [name for name in _modules.MODULES if not any(part.startswith("_") for part in name.split("."))]
 
 # What a release has in another way.
 OTHERWISE = {

@@ -1,0 +1,80 @@
+"""Which of SGLang's modules the reference has: one line a module, in the release's own layout.
+
+A module whose name begins with an underscore is the reference's own, for the code that several of SGLang's share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Module(NamedTuple):
+    """A module of SGLang that the reference has.
+
+    ``partial``: SGLang's own holds more, and what it holds besides raises NotCovered. ``first`` and ``gone`` are the
+    first release that has it and the first that has it no longer, ``covered`` the first in which the reference has it;
+    empty where that is open.
+    """
+
+    partial: bool = True
+    first: str = ""
+    gone: str = ""
+    covered: str = ""
+
+
+_WHOLE = Module(partial=False)
+_PART = Module()
+
+MODULES: Mapping[str, Module] = {
+    "_behaviours": _WHOLE,
+    "_contract": _WHOLE,
+    "_detection": _WHOLE,
+    "_members": _WHOLE,
+    "_released": _WHOLE,
+    "distributed": _PART,
+    "distributed._accessors": _WHOLE,
+    "distributed._devices": _WHOLE,
+    "distributed._environment": _WHOLE,
+    "distributed._gathers": _WHOLE,
+    "distributed._group": _WHOLE,
+    "distributed._model_parallel": _WHOLE,
+    "distributed._objects": _WHOLE,
+    "distributed._processes": _WHOLE,
+    "distributed._reductions": _WHOLE,
+    "distributed._registry": _WHOLE,
+    "distributed._scopes": _WHOLE,
+    "distributed._stateless": _WHOLE,
+    "distributed._switches": _WHOLE,
+    "distributed._tensor_dicts": _WHOLE,
+    "distributed.communication_op": _PART,
+    "distributed.device_communicators": _PART,
+    "distributed.device_communicators._nccl_types": _WHOLE,
+    "distributed.device_communicators._first_generation": _WHOLE,
+    "distributed.device_communicators.custom_all_reduce": _PART,
+    "distributed.device_communicators.custom_all_reduce_utils": _PART,
+    "distributed.device_communicators.custom_all_reduce_v2": _PART,
+    "distributed.device_communicators.pynccl": _PART,
+    "distributed.device_communicators.pynccl_wrapper": _PART,
+    "distributed.parallel_state": _PART,
+    "distributed.utils": _PART,
+    "environ": _WHOLE,
+    "platforms": _WHOLE,
+    "platforms._shared": _WHOLE,
+    "platforms.cpu": _WHOLE,
+    "platforms.cuda": _WHOLE,
+    "platforms.device_mixin": _WHOLE,
+    "platforms.interface": _WHOLE,
+    "platforms.mps": _WHOLE,
+    "platforms.musa": _WHOLE,
+    "platforms.npu": _WHOLE,
+    "platforms.rocm": _WHOLE,
+    "platforms.sail": _WHOLE,
+    "platforms.xpu": _WHOLE,
+    "plugins": _WHOLE,
+    "plugins.hook_registry": _WHOLE,
+    "runtime_context": Module(first="0.5.14", covered="0.5.21"),
+    "utils": _PART,
+    "utils.common": _PART,
+}
+"""By the name below ``sglang.srt``; of the packages beside it, below ``sglang``."""
