@@ -31,6 +31,7 @@ MODULES: Mapping[str, Module] = {
     "_contract": _WHOLE,
     "_detection": _WHOLE,
     "_members": _WHOLE,
+    "_partial": _WHOLE,
     "_released": _WHOLE,
     "distributed": _PART,
     "distributed._accessors": _WHOLE,
