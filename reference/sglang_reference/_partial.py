@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 class NotCovered(AttributeError):
     """An attribute that SGLang's object may well have and the reference's does not.
 
-    An AttributeError, so that code which asks with ``hasattr``, or with a default, goes on; the kit knows it by its name.
+    An AttributeError: code that asks with ``hasattr``, or with a default, goes on. The kit knows it by its name.
     """
 
 
