@@ -24,12 +24,17 @@ _PLATFORMS = "sglang.srt.platforms"
 _PLUGINS = "sglang.srt.plugins"
 
 
-def install(table: Mapping[str, Any]) -> None:
+Arguments = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+
+
+def install(table: Mapping[str, Any], server_arguments: Arguments = None) -> None:
     """Make ``sglang`` importable as the reference, following ``table``, a release's contract as plain JSON data.
 
-    A second call with an equal table does nothing. Raises RuntimeError when another ``sglang`` is already imported in
-    this process, when the reference is installed for another table, or when the table asks for a computed default or
-    a built-in platform that the reference does not know.
+    ``server_arguments`` is the release's table of server arguments, as plain JSON data too, or what gives it when it
+    is first needed; without it, SGLang's core is not covered. A second call with an equal table does nothing. Raises
+    RuntimeError when another ``sglang`` is already imported in this process, when the reference is installed for
+    another table, or when the table asks for a computed default or a built-in platform that the reference does not
+    know.
     """
     plain: dict[str, Any] = json.loads(json.dumps(table))
     present = _installed()
@@ -46,7 +51,7 @@ def install(table: Mapping[str, Any]) -> None:
             "call sglang_reference.install() before anything imports sglang"
         )
     _check(plain)
-    sys.meta_path[:0] = [_Finder(plain), Distributions(plain["release"])]
+    sys.meta_path[:0] = [_Finder(plain, server_arguments), Distributions(plain["release"])]
 
 
 def uninstall() -> None:
@@ -98,8 +103,9 @@ def _check(table: Mapping[str, Any]) -> None:
 class _Finder:
     """Finds every ``sglang`` module: in the reference's folder, or not at all."""
 
-    def __init__(self, table: Mapping[str, Any]) -> None:
+    def __init__(self, table: Mapping[str, Any], server_arguments: Arguments = None) -> None:
         self.table = table
+        self.server_arguments = server_arguments
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -143,6 +149,7 @@ class _Finder:
             given["__version__"] = self.table["release"]
         if name == "sglang.srt._contract":
             given["TABLE"] = self.table
+            given["SERVER_ARGUMENTS"] = self.server_arguments
         if partial:
             given["__getattr__"] = _refusing_getattr(name)
         spec = spec_from_file_location(name, file, loader=_Loader(name, str(file), given))

@@ -45,7 +45,7 @@ def install() -> Iterator[Install]:
 
     def installed(release: str = "0.5.23", **changes: Any) -> dict[str, Any]:
         table = {**tables.load(release).to_json(), **changes}
-        sglang_reference.install(table)
+        sglang_reference.install(table, lambda: tables.load_server_args_before(release).to_json())
         return table
 
     yield installed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..contract.model import Contract
@@ -30,7 +31,7 @@ def enter(kind: str, table: Mapping[str, Any]) -> Contract:
     if kind == "reference":
         import sglang_reference
 
-        sglang_reference.install(table)
+        sglang_reference.install(table, partial(_server_arguments, table["release"]))
     try:
         for module in MODULES:
             importlib.import_module(module)
@@ -39,6 +40,13 @@ def enter(kind: str, table: Mapping[str, Any]) -> Contract:
             raise HostImportError(f"the reference does not import: {type(error).__name__}: {error}") from error
         raise HostImportError(lacking.told(error, (*MODULES, groups.STATE))) from error
     return Contract.from_json(table)
+
+
+def _server_arguments(release: str) -> dict[str, Any]:
+    """The table of a release's server arguments, or of the nearest release before it, as the reference takes it."""
+    from ..contract import tables
+
+    return tables.load_server_args_before(release).to_json()
 
 
 def enter_alone(kind: str, table: Mapping[str, Any], providers: Sequence[str]) -> Contract:
