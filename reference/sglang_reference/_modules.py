@@ -27,6 +27,16 @@ _WHOLE = Module(partial=False)
 _PART = Module()
 
 MODULES: Mapping[str, Module] = {
+    "_arguments": _WHOLE,
+    "_arguments.capture": _WHOLE,
+    "_arguments.checks": _WHOLE,
+    "_arguments.fields": _WHOLE,
+    "_arguments.memory": _WHOLE,
+    "_arguments.model": _WHOLE,
+    "_arguments.published": _WHOLE,
+    "_arguments.resolving": _WHOLE,
+    "_arguments.speculative": _WHOLE,
+    "_arguments.steps": _WHOLE,
     "_behaviours": _WHOLE,
     "_contract": _WHOLE,
     "_detection": _WHOLE,
@@ -50,8 +60,8 @@ MODULES: Mapping[str, Module] = {
     "distributed._tensor_dicts": _WHOLE,
     "distributed.communication_op": _PART,
     "distributed.device_communicators": _PART,
-    "distributed.device_communicators._nccl_types": _WHOLE,
     "distributed.device_communicators._first_generation": _WHOLE,
+    "distributed.device_communicators._nccl_types": _WHOLE,
     "distributed.device_communicators.custom_all_reduce": _PART,
     "distributed.device_communicators.custom_all_reduce_utils": _PART,
     "distributed.device_communicators.custom_all_reduce_v2": _PART,
@@ -60,6 +70,8 @@ MODULES: Mapping[str, Module] = {
     "distributed.parallel_state": _PART,
     "distributed.utils": _PART,
     "environ": _WHOLE,
+    "model_executor": _PART,
+    "model_executor.cuda_graph_config": Module(first="0.5.14"),
     "platforms": _WHOLE,
     "platforms._shared": _WHOLE,
     "platforms.cpu": _WHOLE,
@@ -75,6 +87,7 @@ MODULES: Mapping[str, Module] = {
     "plugins": _WHOLE,
     "plugins.hook_registry": _WHOLE,
     "runtime_context": Module(first="0.5.14", covered="0.5.21"),
+    "server_args": _PART,
     "utils": _PART,
     "utils.common": _PART,
 }

@@ -1,0 +1,1 @@
+"""``sglang.srt.model_executor``: what runs a model: batches, runners, graphs."""
