@@ -13,6 +13,7 @@ from sglang_reference._errors import not_covered
 from .. import platforms
 from .._contract import TABLE, since
 from .._released import Lifetime, absent
+from . import _host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "get_available_gpu_memory",
     "get_compiler_backend",
+    "get_device",
     "get_device_memory_capacity",
+    "get_num_new_pages",
     "is_pin_memory_available",
     "support_triton",
 ]
@@ -55,18 +58,11 @@ def get_available_gpu_memory(
 ) -> float:
     """Free memory in GiB: the platform's total of device ``gpu_id`` less its usage, which is asked without a device.
 
-    With ``distributed``, the least of all ranks of ``cpu_group``. Raises ValueError for a device that is neither built
-    in nor an out-of-tree platform's; NotCovered for a built-in one.
+    On CPUs and CUDA devices, what the system and the driver say. With ``distributed``, the least of all ranks of
+    ``cpu_group``. Raises ValueError for a device that is neither built in nor an out-of-tree platform's; NotCovered for
+    other built-in ones.
     """
-    if device in _OWN_BRANCH:
-        raise not_covered(f"sglang.srt.utils.common.get_available_gpu_memory for {device}")
-    platform = _platform()
-    if not platform.is_out_of_tree():
-        raise ValueError(
-            f"{device!r} is no device that SGLang knows, and the platform {platform!r} is not out-of-tree; "
-            "install the device's plugin, and let its platform have _enum = PlatformEnum.OOT"
-        )
-    free = platform.get_device_total_memory(gpu_id) - platform.get_current_memory_usage()
+    free = _free_bytes(device, gpu_id, empty_cache)
     if distributed:
         import torch
 
@@ -76,10 +72,47 @@ def get_available_gpu_memory(
     return float(free / _GIB)
 
 
+def _free_bytes(device: str, gpu_id: int, empty_cache: bool) -> float:
+    if device == "cpu":
+        return _host_memory.free_bytes_per_node()
+    if device == "cuda":
+        import torch
+
+        if empty_cache:
+            torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(gpu_id)[0]
+    if device in _OWN_BRANCH:
+        raise not_covered(f"sglang.srt.utils.common.get_available_gpu_memory for {device}")
+    platform = _platform()
+    if not platform.is_out_of_tree():
+        raise ValueError(
+            f"{device!r} is no device that SGLang knows, and the platform {platform!r} is not out-of-tree; "
+            "install the device's plugin, and let its platform have _enum = PlatformEnum.OOT"
+        )
+    free: float = platform.get_device_total_memory(gpu_id) - platform.get_current_memory_usage()
+    return free
+
+
+def get_num_new_pages(
+    seq_lens: torch.Tensor, page_size: int, prefix_lens: torch.Tensor | None = None, decode: bool = False
+) -> int:
+    """How many pages these requests begin: from their prefixes to ``seq_lens``, or by their last token (``decode``).
+
+    Both are tensors of the host, so that no device is waited for.
+    """
+    assert seq_lens.device.type == "cpu", "lengths are counted on the host"
+    if decode or prefix_lens is None:
+        assert decode, "lengths before are wanted, unless one token each is added"
+        return int((seq_lens % page_size == 1).sum())
+    begun, wanted = ((lens + page_size - 1) // page_size for lens in (prefix_lens, seq_lens))
+    return int((wanted - begun).sum())
+
+
 def get_device_memory_capacity(device: str | None = None) -> float | None:
     """The first device's memory in MiB, as an out-of-tree platform gives it; None where that is nothing.
 
-    None, too, for a device that SGLang does not know; NotCovered for a built-in one.
+    On CUDA devices the least of them, as the driver says; on CPUs that of a NUMA node. None for a device that SGLang
+    does not know; NotCovered for other built-in ones.
     """
     platform = _platform()
     if platform.is_out_of_tree():
@@ -87,9 +120,35 @@ def get_device_memory_capacity(device: str | None = None) -> float | None:
         return total / _MIB if total else None
     import torch
 
-    if device in _OWN_BRANCH or torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return float(min(torch.cuda.mem_get_info(each)[1] for each in range(torch.cuda.device_count())) // _MIB)
+    if device == "cpu":
+        return _host_memory.capacity_in_mib()
+    if device in _OWN_BRANCH:
         raise not_covered(f"sglang.srt.utils.common.get_device_memory_capacity for {device}")
     return None
+
+
+def get_device(device_id: int | None = None) -> str:
+    """The type of device to serve on where the user names none, with ``device_id`` as its index where that is given.
+
+    The CPU for SGLang's own CPU platform, then CUDA wherever there is one; else what the platform answers, which is
+    asked from 0.5.13 on. RuntimeError where that fails, or nobody is asked.
+    """
+    import torch
+
+    platform = _platform()
+    if not platform.is_out_of_tree() and platform.is_cpu():
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda" if device_id is None else f"cuda:{device_id}"
+    if since("0.5.13"):
+        try:
+            device: str = platform.get_device(device_id)
+        except Exception:
+            raise RuntimeError("neither an accelerator that SGLang knows nor a platform plugin is available") from None
+        return device
+    raise RuntimeError("no accelerator that SGLang knows is available: name the device, as a platform calls it")
 
 
 def is_pin_memory_available(device: torch.device | str | None = None) -> bool:
