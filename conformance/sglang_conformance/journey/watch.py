@@ -1,0 +1,206 @@
+"""Seeing what a model's modules give out while it serves, on one rank: the values that the oracle has points for.
+
+Every module of SGLang's model is watched by torch's own forward hooks, every reduction where the layer looks it up, and
+the pool of keys and values once a layer has written to it. What a graph replays calls no module: there only the logits
+are seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+Beside = Callable[[str, Any, Any], Iterable[tuple[str, str, Any, Sequence["Token"]]]]
+
+REDUCTIONS = (
+    "tensor_model_parallel_all_reduce",
+    "moe_tensor_model_parallel_all_reduce",
+    "moe_expert_parallel_all_reduce",
+)
+_LAYERS = "sglang.srt.layers."
+_MODELS = "sglang.srt.models."
+
+
+@dataclass(frozen=True)
+class Token:
+    """A row of a pass: the token of a request at a position."""
+
+    request: str
+    position: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A value, ``[row, column]``: the module that gave it, which of its outputs it is, and the rows' tokens.
+
+    ``reduced``: whether the ranks' summands had been reduced; None where nothing was. ``by`` is the class or function
+    that computed it.
+    """
+
+    module: str
+    output: str
+    value: Array
+    rows: tuple[Token, ...]
+    reduced: bool | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: what was seen in it, in order, and the slots that its requests had for their tokens."""
+
+    number: int
+    mode: str
+    rows: tuple[Token, ...]
+    seen: tuple[Seen, ...]
+    slots: Mapping[str, tuple[int, ...]]
+
+
+@dataclass
+class Watch:
+    """Watches one rank's model; ``passes`` are those that have ended.
+
+    ``beside`` is asked when a module has ended, before what it gave is taken down: what else is then to be seen, as
+    the module's and the output's names, a tensor and its rows.
+    """
+
+    model: Any
+    beside: Beside = lambda name, module, given: ()
+    passes: list[Pass] = field(default_factory=list)
+    _rows: tuple[Token, ...] = ()
+    _last: tuple[Token, ...] = ()
+    _seen: list[Seen] = field(default_factory=list)
+    _stack: list[str] = field(default_factory=list)
+    _summed: set[str] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[Watch]:
+        """Watch, until the end."""
+        handles = []
+        for name, module in self.model.named_modules():
+            if name and type(module).__name__ != "PPMissingLayer":
+                handles.append(module.register_forward_pre_hook(self._begins(name)))
+                handles.append(module.register_forward_hook(self._ends(name)))
+        try:
+            with _reductions(self._reduced):
+                yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextlib.contextmanager
+    def one(self, mode: str, rows: Sequence[Token], last: Sequence[Token], slots: Mapping[str, Any]) -> Iterator[None]:
+        """One pass over these rows; ``last`` are those whose logits are wanted, ``slots`` each request's.
+
+        What was seen is kept even where the pass fails.
+        """
+        self._rows, self._last, self._seen = tuple(rows), tuple(last), []
+        try:
+            yield
+        finally:
+            kept = {name: tuple(int(slot) for slot in own) for name, own in slots.items()}
+            self.passes.append(Pass(len(self.passes), mode, self._rows, tuple(self._seen), kept))
+            self._stack.clear()
+
+    def _begins(self, name: str) -> Callable[..., None]:
+        def begins(module: Any, given: Any) -> None:
+            self._stack.append(name)
+
+        return begins
+
+    def _ends(self, name: str) -> Callable[..., None]:
+        def ends(module: Any, given: Any, result: Any) -> None:
+            self._stack.pop()
+            for other, output, value, rows in self.beside(name, module, given):
+                self._note(other, output, value, tuple(rows))
+            reduced = True if name in self._summed else None
+            self._summed.discard(name)
+            for output, value in _outputs(result):
+                self._note(name, output, value, None, reduced, module)
+
+        return ends
+
+    def _reduced(self, before: Any) -> None:
+        """A summand is about to be reduced, in the innermost module that has begun."""
+        if self._stack:
+            name = self._stack[-1]
+            self._summed.add(name)
+            self._note(name, "", before, None, False)
+
+    def _note(
+        self,
+        module: str,
+        output: str,
+        value: Any,
+        rows: tuple[Token, ...] | None,
+        reduced: bool | None = None,
+        by: Any = None,
+    ) -> None:
+        """Take down a tensor that has a row for each token, or for each whose logits are wanted; leave others out."""
+        import torch
+
+        if not isinstance(value, torch.Tensor) or value.dim() < 1:
+            return
+        if rows is None:
+            rows = next((each for each in (self._rows, self._last) if len(each) == value.shape[0]), None)
+        if rows is not None and len(rows) == value.shape[0]:
+            called = f"{type(by).__module__}.{type(by).__qualname__}" if by is not None else ""
+            self._seen.append(Seen(module, output, plain(value.reshape(len(rows), -1)), rows, reduced, called))
+
+
+def plain(tensor: Any) -> Array:
+    """What a tensor on any device holds, as float64 on the host, in memory of its own."""
+    import torch
+
+    on_host = tensor.detach().cpu()
+    array: Array = (on_host.float() if on_host.dtype == torch.bfloat16 else on_host).numpy().astype("float64")
+    return array
+
+
+def _outputs(result: Any) -> Iterator[tuple[str, Any]]:
+    """What a module gave out, by the names that the oracle has for it."""
+    for name, output in (("topk_ids", "ids"), ("topk_weights", "weights"), ("next_token_logits", "")):
+        if hasattr(result, name):
+            yield output, getattr(result, name)
+    if not isinstance(result, tuple) or hasattr(result, "_fields"):
+        yield "", result
+    else:
+        for number, value in enumerate(result):
+            yield str(number or ""), value
+
+
+@contextlib.contextmanager
+def _reductions(told: Callable[[Any], None]) -> Iterator[None]:
+    """Hear of every reduction of SGLang's layers and models: each module looks the function up in itself."""
+    replaced: list[tuple[Any, str, Any]] = []
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__name__", "") or ""
+        if not name.startswith((_LAYERS, _MODELS)):
+            continue
+        for function in REDUCTIONS:
+            own = vars(module).get(function)
+            if own is not None:
+                replaced.append((module, function, own))
+                setattr(module, function, _heard(own, told))
+    try:
+        yield
+    finally:
+        for module, function, own in replaced:
+            setattr(module, function, own)
+
+
+def _heard(function: Callable[..., Any], told: Callable[[Any], None]) -> Callable[..., Any]:
+    def reduce(value: Any, *args: Any, **kwargs: Any) -> Any:
+        told(value)
+        return function(value, *args, **kwargs)
+
+    return reduce
