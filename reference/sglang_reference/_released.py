@@ -39,12 +39,15 @@ class Renamed(NamedTuple):
 class Parameters:
     """How the parameters of one function differ between releases: by name, their lifetimes and earlier names.
 
-    ``defaulted`` names the release that gave a parameter its default: before, every call must give it.
+    ``defaulted`` names the release that gave a parameter its default: before, every call must give it; ``required`` that
+    from which on every call must, ``keyword_only`` that from which on it is given by name only.
     """
 
     lifetimes: Mapping[str, Lifetime] = field(default_factory=dict)
     renamed: Mapping[str, Renamed] = field(default_factory=dict)
     defaulted: Mapping[str, str] = field(default_factory=dict)
+    keyword_only: Mapping[str, str] = field(default_factory=dict)
+    required: Mapping[str, str] = field(default_factory=dict)
 
     def absent(self) -> set[str]:
         """The parameters that the table's release does not have."""
@@ -60,8 +63,9 @@ class Parameters:
         return {name: change.before for name, change in self.renamed.items() if not since(change.until)}
 
     def needed(self) -> set[str]:
-        """The parameters that the table's release has no default for yet."""
-        return {name for name, release in self.defaulted.items() if not since(release)}
+        """The parameters that the table's release has no default for."""
+        yet = {name for name, release in self.defaulted.items() if not since(release)}
+        return yet | {name for name, release in self.required.items() if since(release)}
 
 
 def released(parameters: Parameters) -> Callable[[F], F]:
@@ -73,7 +77,8 @@ def released(parameters: Parameters) -> Callable[[F], F]:
 
     def follow(function: F) -> F:
         missing, names, needed = parameters.absent(), parameters.earlier_names(), parameters.needed()
-        if not missing and not names and not needed:
+        named = {name for name, release in parameters.keyword_only.items() if since(release)}
+        if not missing and not names and not needed and not named:
             return function
         whole = inspect.signature(function)
         later = {before: name for name, before in names.items()}
@@ -82,17 +87,21 @@ def released(parameters: Parameters) -> Callable[[F], F]:
                 parameter.replace(
                     name=names.get(name, name),
                     default=inspect.Parameter.empty if name in needed else parameter.default,
+                    kind=inspect.Parameter.KEYWORD_ONLY if name in named else parameter.kind,
                 )
                 for name, parameter in whole.parameters.items()
                 if name not in missing
             ]
         )
-        unset = {name: None for name in missing if whole.parameters[name].default is inspect.Parameter.empty}
+        kinds = {name: parameter.kind for name, parameter in whole.parameters.items()}
+        rest = next((name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD), None)
+        unset = {name: None for name in missing - {rest} if whole.parameters[name].default is inspect.Parameter.empty}
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             given = told.bind(*args, **kwargs).arguments
-            return function(**unset, **{later.get(name, name): value for name, value in given.items()})
+            more = given.pop(rest, {}) if rest else {}
+            return function(**unset, **{later.get(name, name): value for name, value in given.items()}, **more)
 
         vars(call)["__signature__"] = told
         return cast(F, call)

@@ -1,0 +1,1 @@
+"""``sglang.srt.configs``: what a model is, how it is loaded, and onto which device."""

@@ -1,0 +1,1 @@
+"""``sglang.srt.layers.attention``: attention backends, and the register of them."""

@@ -1,0 +1,1 @@
+"""``sglang.srt.models``: the kinds of models that the reference serves."""

@@ -1,0 +1,390 @@
+"""``sglang.srt.models.deepseek_v2``: multi-head latent attention, with a gated MLP in every layer.
+
+What is kept of a token is one latent vector and one rotated key for all heads. The matrix that makes keys and values of
+the latent is taken over into queries and results, so that attention is over the latents themselves, in prefill and
+decode alike. Facts: SGLang 0.5.11 to 0.5.23, srt/models/deepseek_v2.py and
+srt/models/deepseek_common/attention_forward_methods/forward_mla.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sglang_reference._errors import not_covered
+
+from .._contract import since
+from .._released import Lifetime, Parameters, Renamed, released
+from ..layers.activation import SiluAndMul
+from ..layers.layernorm import RMSNorm
+from ..layers.linear import ColumnParallelLinear, MergedColumnParallelLinear, ReplicatedLinear, RowParallelLinear
+from ..layers.radix_attention import RadixAttention
+from ..layers.rotary_embedding import get_rope
+from ..model_executor.forward_batch_info import ForwardBatch
+from ._decoder import CausalLM, Layer, Stage, Sum
+from ._parallel import heads_of, refuse, tensor_parallel_size
+from ._rope import rope_of
+from ._weights import GATE_UP, Weights
+
+__all__ = [
+    "DeepseekV2AttentionMLA",
+    "DeepseekV2DecoderLayer",
+    "DeepseekV2ForCausalLM",
+    "DeepseekV2MLP",
+    "DeepseekV2Model",
+]
+
+_PREFILL_CONTEXT = dict.fromkeys(("dsa_enable_prefill_cp", "mla_enable_prefill_cp"), Lifetime("0.5.13", gone="0.5.20"))
+
+
+class DeepseekV2MLP(nn.Module):
+    """Two projections at once, one gating the other, and a third back."""
+
+    @released(
+        Parameters(
+            {
+                "tp_rank": Lifetime(gone="0.5.22"),
+                "tp_size": Lifetime(gone="0.5.22"),
+                "swiglu_limit": Lifetime("0.5.12"),
+                "allow_fused_down": Lifetime("0.5.22"),
+                "parallel_group": Lifetime("0.5.22"),
+            }
+        )
+    )
+    def __init__(
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        hidden_act: str,
+        quant_config: Any = None,
+        reduce_results: bool = True,
+        prefix: str = "",
+        tp_rank: int | None = None,
+        tp_size: int | None = None,
+        swiglu_limit: float | None = None,
+        allow_fused_down: bool | None = None,
+        *,
+        parallel_group: Any = "tp",
+    ) -> None:
+        """Raises ValueError for an activation that is not SiLU."""
+        super().__init__()
+        if hidden_act != "silu":
+            raise ValueError(f"the activation {hidden_act!r} is not served; a DeepSeek's is silu")
+        refuse("DeepseekV2MLP", tp_size=tp_size, swiglu_limit=swiglu_limit)
+        self.gate_up_proj = MergedColumnParallelLinear(
+            hidden_size,
+            [intermediate_size] * 2,
+            bias=False,
+            quant_config=quant_config,
+            prefix=f"{prefix}.gate_up_proj",
+        )
+        self.down_proj = RowParallelLinear(
+            intermediate_size,
+            hidden_size,
+            bias=False,
+            quant_config=quant_config,
+            prefix=f"{prefix}.down_proj",
+            reduce_results=reduce_results,
+        )
+        self.act_fn = SiluAndMul()
+
+    @released(
+        Parameters(
+            {
+                "should_allreduce_fusion": Lifetime(gone="0.5.16"),
+                "use_reduce_scatter": Lifetime(gone="0.5.16"),
+                "gateup_pre_quant": Lifetime("0.5.17"),
+            }
+        )
+    )
+    def forward(
+        self,
+        x: torch.Tensor,
+        forward_batch: Any = None,
+        should_allreduce_fusion: bool = False,
+        use_reduce_scatter: bool = False,
+        gemm_output_zero_allocator: Any = None,
+        gateup_pre_quant: Any = None,
+    ) -> torch.Tensor:
+        """The MLP of each token."""
+        gate_up, _ = self.gate_up_proj(x)
+        out, _ = self.down_proj(self.act_fn(gate_up))
+        fed: torch.Tensor = out
+        return fed
+
+
+class DeepseekV2AttentionMLA(nn.Module):
+    """Attention over latents: ``w_kc`` takes queries to them, ``w_vc`` results from them to each head's values."""
+
+    w_kc: torch.Tensor | None
+    w_vc: torch.Tensor | None
+
+    @released(Parameters(_PREFILL_CONTEXT))
+    def __init__(
+        self,
+        config: Any,
+        hidden_size: int,
+        num_heads: int,
+        qk_nope_head_dim: int,
+        qk_rope_head_dim: int,
+        v_head_dim: int,
+        q_lora_rank: int | None,
+        kv_lora_rank: int,
+        rope_theta: float = 10000,
+        rope_scaling: dict[str, Any] | None = None,
+        max_position_embeddings: int = 8192,
+        quant_config: Any = None,
+        reduce_results: bool = True,
+        layer_id: int | None = None,
+        prefix: str = "",
+        alt_stream: Any = None,
+        skip_rope: bool = False,
+        is_nextn: bool = False,
+        dsa_enable_prefill_cp: bool = False,
+        mla_enable_prefill_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        refuse("DeepseekV2AttentionMLA", rope_scaling=rope_scaling, skip_rope=skip_rope, is_nextn=is_nextn)
+        refuse("DeepseekV2AttentionMLA", q_lora_rank=q_lora_rank)
+        self.layer_id, self.hidden_size, self.num_heads = layer_id, hidden_size, num_heads
+        self.qk_nope_head_dim, self.qk_rope_head_dim = qk_nope_head_dim, qk_rope_head_dim
+        self.qk_head_dim, self.v_head_dim = qk_nope_head_dim + qk_rope_head_dim, v_head_dim
+        self.q_lora_rank, self.kv_lora_rank = q_lora_rank, kv_lora_rank
+        self.num_local_heads, _ = heads_of(num_heads, num_heads, tensor_parallel_size())
+        self.scaling = self.qk_head_dim**-0.5
+        self.q_proj = ColumnParallelLinear(
+            hidden_size,
+            num_heads * self.qk_head_dim,
+            bias=False,
+            quant_config=quant_config,
+            prefix=f"{prefix}.q_proj",
+        )
+        self.kv_a_proj_with_mqa = ReplicatedLinear(
+            hidden_size,
+            kv_lora_rank + qk_rope_head_dim,
+            bias=False,
+            quant_config=quant_config,
+            prefix=f"{prefix}.kv_a_proj_with_mqa",
+        )
+        self.kv_b_proj = ColumnParallelLinear(
+            kv_lora_rank,
+            num_heads * (qk_nope_head_dim + v_head_dim),
+            bias=False,
+            quant_config=quant_config,
+            prefix=f"{prefix}.kv_b_proj",
+        )
+        self.o_proj = RowParallelLinear(
+            num_heads * v_head_dim,
+            hidden_size,
+            bias=False,
+            quant_config=quant_config,
+            reduce_results=reduce_results,
+            prefix=f"{prefix}.o_proj",
+        )
+        self.kv_a_layernorm = RMSNorm(kv_lora_rank, eps=config.rms_norm_eps)
+        self.rotary_emb = get_rope(
+            qk_rope_head_dim,
+            rotary_dim=qk_rope_head_dim,
+            max_position=max_position_embeddings,
+            base=rope_theta,  # type: ignore[arg-type]  # an int in SGLang, in name
+            rope_scaling=rope_scaling,
+            is_neox_style=not getattr(config, "rope_interleave", True),
+        )
+        self.attn_mqa = RadixAttention(
+            self.num_local_heads,
+            kv_lora_rank + qk_rope_head_dim,
+            self.scaling,
+            num_kv_heads=1,
+            layer_id=layer_id or 0,
+            v_head_dim=kv_lora_rank,
+            quant_config=quant_config,
+            prefix=f"{prefix}.attn_mqa",
+        )
+        self.w_kc = self.w_vc = None
+
+    @released(
+        Parameters(
+            {
+                "layer_scatter_modes": Lifetime(gone="0.5.21"),
+                "input_on_attn_tp_slices": Lifetime("0.5.21"),
+            },
+            renamed={"input_on_attn_tp_slices": Renamed("input_on_attention_tp_slices", "0.5.22")},
+        )
+    )
+    def forward(
+        self,
+        positions: torch.Tensor,
+        hidden_states: torch.Tensor,
+        forward_batch: ForwardBatch,
+        zero_allocator: Any,
+        layer_scatter_modes: Any = None,
+        input_on_attn_tp_slices: bool = False,
+        llama_4_scaling: torch.Tensor | None = None,
+        prev_topk_indices: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The attention of each token."""
+        refuse("DeepseekV2AttentionMLA.forward", input_on_attn_tp_slices=input_on_attn_tp_slices)
+        if llama_4_scaling is not None or prev_topk_indices is not None:
+            raise not_covered("DeepseekV2AttentionMLA.forward with llama_4_scaling or prev_topk_indices")
+        if self.w_kc is None or self.w_vc is None:
+            raise RuntimeError("the weights of kv_b_proj have not been taken over; post_load_weights does that")
+        queries, _ = self.q_proj(hidden_states)
+        latent, _ = self.kv_a_proj_with_mqa(hidden_states)
+        q_nope, q_pe = queries.view(-1, self.num_local_heads, self.qk_head_dim).split(
+            [self.qk_nope_head_dim, self.qk_rope_head_dim], dim=-1
+        )
+        kept, k_pe = latent.split([self.kv_lora_rank, self.qk_rope_head_dim], dim=-1)
+        kept = self.kv_a_layernorm(kept.contiguous()).unsqueeze(1)
+        q_pe, k_pe = self.rotary_emb(positions, q_pe, k_pe.unsqueeze(1))
+        q_latent = torch.bmm(q_nope.transpose(0, 1), self.w_kc).transpose(0, 1)
+        seen = self.attn_mqa(torch.cat([q_latent, q_pe], dim=-1), torch.cat([kept, k_pe], dim=-1), kept, forward_batch)
+        seen = seen.view(-1, self.num_local_heads, self.kv_lora_rank).transpose(0, 1)
+        values = torch.bmm(seen, self.w_vc).transpose(0, 1)
+        out, _ = self.o_proj(values.reshape(-1, self.num_local_heads * self.v_head_dim))
+        attended: torch.Tensor = out
+        return attended
+
+    def _take_over(self) -> None:
+        """Make ``w_kc`` and ``w_vc`` of kv_b_proj's weight, in place where they are there already."""
+        both = self.kv_b_proj.weight.detach().view(self.num_local_heads, -1, self.kv_lora_rank)
+        to_latent, from_latent = both.split([self.qk_nope_head_dim, self.v_head_dim], dim=1)
+        made = to_latent.contiguous(), from_latent.transpose(1, 2).contiguous()
+        if self.w_kc is None or self.w_vc is None:
+            self.w_kc, self.w_vc = made
+        else:
+            self.w_kc.copy_(made[0])
+            self.w_vc.copy_(made[1])
+
+
+class DeepseekV2DecoderLayer(Layer):
+    """A layer; one with experts is not served."""
+
+    through_batch = since("0.5.21")
+
+    @released(
+        Parameters(
+            {**_PREFILL_CONTEXT, "skip_rope": Lifetime("0.5.20"), "build_stages": Lifetime("0.5.22")},
+        )
+    )
+    def __init__(
+        self,
+        config: Any,
+        layer_id: int,
+        quant_config: Any = None,
+        moe_quant_config_override: Any = None,
+        is_nextn: bool = False,
+        prefix: str = "",
+        alt_stream: Any = None,
+        dsa_enable_prefill_cp: bool = False,
+        mla_enable_prefill_cp: bool = False,
+        skip_rope: bool = False,
+        build_stages: bool = True,
+    ) -> None:
+        super().__init__()
+        refuse("DeepseekV2DecoderLayer", is_nextn=is_nextn, skip_rope=skip_rope)
+        sparse = (
+            config.n_routed_experts is not None
+            and layer_id >= config.first_k_dense_replace
+            and layer_id % config.moe_layer_freq == 0
+        )
+        refuse("DeepseekV2DecoderLayer", experts=sparse)
+        theta, scaling = rope_of(config)
+        self.hidden_size, self.layer_id = config.hidden_size, layer_id
+        self.self_attn = DeepseekV2AttentionMLA(
+            config=config,
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            qk_nope_head_dim=config.qk_nope_head_dim,
+            qk_rope_head_dim=config.qk_rope_head_dim,
+            v_head_dim=config.v_head_dim,
+            q_lora_rank=config.q_lora_rank,
+            kv_lora_rank=config.kv_lora_rank,
+            rope_theta=theta,
+            rope_scaling=scaling,
+            max_position_embeddings=config.max_position_embeddings,
+            quant_config=quant_config,
+            layer_id=layer_id,
+            prefix=f"{prefix}.self_attn",
+        )
+        self.mlp = DeepseekV2MLP(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            hidden_act=config.hidden_act,
+            quant_config=quant_config,
+            prefix=f"{prefix}.mlp",
+        )
+        self._add_norms(config)
+
+    @released(
+        Parameters(
+            {
+                "residual": Lifetime(gone="0.5.21"),
+                "captured_last_layer_outputs": Lifetime("0.5.14"),
+                "next_full_attention_layer_id": Lifetime("0.5.16"),
+            }
+        )
+    )
+    def forward(
+        self,
+        positions: torch.Tensor,
+        hidden_states: torch.Tensor,
+        forward_batch: ForwardBatch,
+        residual: Sum,
+        zero_allocator: Any,
+        gemm_output_zero_allocator: Any = None,
+        llama_4_scaling: torch.Tensor | None = None,
+        prev_topk_indices: torch.Tensor | None = None,
+        captured_last_layer_outputs: Any = None,
+        next_full_attention_layer_id: int | None = None,
+    ) -> tuple[Any, ...]:
+        """Hidden states after the layer, before 0.5.21 the running sum, and the choice of an indexer: none."""
+        hidden, residual = self._step(positions, hidden_states, forward_batch, residual)
+        return (hidden, None) if self.through_batch else (hidden, residual, None)
+
+    def _attend(self, positions: torch.Tensor, hidden: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        attended: torch.Tensor = self.self_attn(
+            positions=positions, hidden_states=hidden, forward_batch=batch, zero_allocator=None
+        )
+        return attended
+
+    def _feed(self, hidden: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        fed: torch.Tensor = self.mlp(hidden, batch)
+        return fed
+
+
+class DeepseekV2Model(Stage):
+    """The rank's part of the decoder."""
+
+    def _layer(self, config: Any, index: int, quant_config: Any, prefix: str) -> DeepseekV2DecoderLayer:
+        return DeepseekV2DecoderLayer(config=config, layer_id=index, quant_config=quant_config, prefix=prefix)
+
+    def _call(self, layer: Layer, *given: Any) -> Any:
+        out = layer(*given, None)
+        return out[0] if layer.through_batch else out
+
+
+class DeepseekV2ForCausalLM(CausalLM):
+    """The decoder and its head."""
+
+    parts = GATE_UP
+
+    def _stage(self, config: Any, quant_config: Any, prefix: str) -> Stage:
+        return DeepseekV2Model(config, quant_config=quant_config, prefix=prefix)
+
+    def load_weights(self, weights: Weights, is_nextn: bool = False) -> None:
+        """Put weights under Hugging Face's names in place, on this rank its part of them."""
+        refuse("DeepseekV2ForCausalLM.load_weights", is_nextn=is_nextn)
+        self._load(weights)
+        self.post_load_weights(is_nextn=is_nextn)
+
+    def post_load_weights(self, is_nextn: bool = False, weight_names: Any = None) -> None:
+        """Make what attention over latents needs of the weights in place."""
+        refuse("DeepseekV2ForCausalLM.post_load_weights", is_nextn=is_nextn)
+        layers: Any = self.model.layers
+        for layer in layers[self.start_layer : self.end_layer]:
+            layer.self_attn._take_over()
+
+
+EntryClass = [DeepseekV2ForCausalLM]
