@@ -24,8 +24,8 @@ from typing import Any
 
 from ..contract.model import Contract
 from . import hooked, moments
-from .recording import Recorder, caller
-from .trace import RESOLVED, Role
+from .recording import Recorder, caller, calling
+from .trace import BEFORE, IMPORTED, RESOLVED, Role
 
 _PLATFORMS = "sglang.srt.platforms"
 _RECORDED = frozenset({"method", "classmethod", "contextmanager"})
@@ -108,7 +108,10 @@ class Attached:
 
         @functools.wraps(resolve)
         def resolved() -> Any:
-            with recorder.recorded("moment", RESOLVED, caller(_PLATFORMS)):
+            frame = calling(_PLATFORMS)
+            imported = frame is not None and frame.f_code.co_name == "<module>"
+            del frame
+            with recorder.recorded("moment", RESOLVED, caller(_PLATFORMS), detail=IMPORTED if imported else ""):
                 platform = resolve()
             self._watch(platform)
             return platform
@@ -116,7 +119,7 @@ class Attached:
         module._resolve_platform = resolved  # type: ignore[attr-defined]
         self._undo.callback(setattr, module, "_resolve_platform", resolve)
         if module._current_platform is not None:
-            recorder.mark(RESOLVED, "before the trace began")
+            recorder.mark(RESOLVED, BEFORE)
             self._watch(module._current_platform)
 
     def _watch(self, platform: Any) -> None:

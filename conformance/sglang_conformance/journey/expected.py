@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..contract.model import Contract
 from .order import COUNTS, ORDERS, Count, What, holds
-from .trace import PLUGINS, RESOLVED, Event, Trace
+from .trace import IMPORTED, PLUGINS, RESOLVED, Event, Trace
 
 Rule = Literal["early", "launcher", "count", "order", "caller", "unfinished", "hooks"]
 Fault = Literal["platform", "host", "unknown"]
@@ -65,7 +65,10 @@ def findings(traces: Sequence[Trace], contract: Contract, *, out_of_tree: bool, 
 
 
 def early(trace: Trace) -> Iterator[Finding]:
-    """The vendor's code uses the platform before the plugins are loaded: hooks are not in place yet."""
+    """The vendor's code uses the platform before the plugins are loaded: hooks are not in place yet.
+
+    A plugin may ask for it when it is run, to register its hooks for its own platform only.
+    """
     loaded = trace.first("moment", PLUGINS)
     why = "0.5.11 to 0.5.23, srt/plugins/__init__.py: hooks are applied when all plugins are loaded, not before"
     for event in trace.events:
@@ -73,8 +76,9 @@ def early(trace: Trace) -> Iterator[Finding]:
         asked = event.kind == "moment" and event.name == RESOLVED
         if not (used or asked) or event.by.origin != "vendor":
             continue
-        if loaded is None or event.at < (loaded.until if used else loaded.at):
-            what = f"{event} was called" if used else "the platform was asked for"
+        during = used or event.detail == IMPORTED
+        if loaded is None or event.at < (loaded.until if during else loaded.at):
+            what = f"{event} was called" if used else f"the platform was asked for {event.detail}".rstrip()
             yield _finding("early", trace, event, f"{what} before the plugins were loaded", why, "platform")
 
 

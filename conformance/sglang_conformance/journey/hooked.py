@@ -16,6 +16,7 @@ from typing import Any
 
 from . import moments
 from .recording import Recorder, caller
+from .trace import BEFORE
 
 
 def patch(module: types.ModuleType, recorder: Recorder, undo: contextlib.ExitStack) -> None:
@@ -48,9 +49,7 @@ def patch(module: types.ModuleType, recorder: Recorder, undo: contextlib.ExitSta
     registry = module.HookRegistry
     for name, hooks in registry._hooks.items():
         if name in registry._patched:
-            recorder.end(
-                recorder.begin("applied", name, arguments=[_told(*hook) for hook in hooks], detail="before the trace")
-            )
+            recorder.end(recorder.begin("applied", name, arguments=[_told(*hook) for hook in hooks], detail=BEFORE))
     moments.put(registry, "_apply_target", applying, undo)
     moments.put(module, "_wrap_fn", wrapping, undo)
 

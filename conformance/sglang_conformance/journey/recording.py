@@ -197,13 +197,26 @@ def caller(*over: str) -> Place:
 
     Modules named in ``over`` are passed over as well.
     """
+    frame = calling(*over)
+    if frame is None:
+        return NOWHERE
+    name = _module(frame)
+    return Place(_path(name, frame), frame.f_lineno, origin(name))
+
+
+def calling(*over: str) -> FrameType | None:
+    """The frame of that line."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
+        name = _module(frame)
         if not name.startswith(_HERE) and name.partition(".")[0] not in _PASSED_OVER and name not in over:
-            return Place(_path(name, frame), frame.f_lineno, origin(name))
+            return frame
         frame = frame.f_back
-    return NOWHERE
+    return None
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def origin(module: str) -> Origin:

@@ -23,6 +23,8 @@ ARGUMENTS = "arguments settled"
 DEVICE, GROUPS, MEMORY = "device started", "groups made", "memory measured"
 MODEL, POOLS, ATTENTION, GRAPHS = "model loaded", "pools made", "attention made", "graphs captured"
 TOKEN, END = "first token", "end"
+BEFORE = "before the trace began"
+IMPORTED = "while a module is imported"
 
 
 @dataclass(frozen=True)
