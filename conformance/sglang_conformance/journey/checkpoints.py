@@ -3,6 +3,14 @@
 Every weight is a small whole number times a power of two, so float32, bfloat16 and float16 hold it exactly, and a model
 has the same weights in each of them. The numbers come from the raw stream of numpy's Philox generator, keyed by the
 model's seed and the weight's name: no generator that others share has a part in it, nor has torch.
+
+Random weights alone would make a token's best successor a matter of chance: of hundreds of logits, the two highest are
+often as close as a short type rounds. So a head's row is the sum of two tokens' embeddings. What the embedding leaves
+in the hidden state then speaks for the two successors of the last token, and what attention and the rest have added,
+which is of the same size, decides between them. A tied head cannot have that, so its margins are smaller; and where the
+embedding spoke, it would repeat the last token, so its layers speak louder. A router would send tokens to one expert or
+another as they are rounded; so the hidden state begins with a number for each expert, which comes from the embedding
+alone and is far from its neighbours.
 """
 
 from __future__ import annotations
@@ -22,15 +30,20 @@ from sglang_conformance.journey import archive
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-DEVIATION = 18.4
-"""Of the whole numbers that are drawn: sums of sixteen numbers below sixteen, less their mean."""
+LENGTHS = (1, 7, 16, 17, 32, 40)
+"""Of the prompts of a model, in tokens."""
+
+# The two tokens before a token, each by a factor that has no divisor in common with the vocabulary's size, and a shift.
+_PREDECESSORS = ((77, 13), (141, 57))
+# The numbers for the experts of a token, in whatever order.
+_AFFINITIES = (-27, -9, 9, 27)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A weight to be drawn: its shape, and the power of two that its numbers are multiplied by.
+    """A weight to be drawn: its shape, and the power of two that whole numbers are multiplied by.
 
-    ``around`` is added afterwards.
+    These lie between -120 and 120 and deviate by 18.4 from zero; ``around`` is added afterwards.
     """
 
     shape: tuple[int, ...]
@@ -61,6 +74,17 @@ class Checkpoint(ABC):
     eps: float = 2.0**-6
     theta: float = 10000.0
     tied: bool = False
+    picks: tuple[int, ...] = (0,) * 6
+
+    @property
+    def prompts(self) -> tuple[tuple[int, ...], ...]:
+        """Six prompts whose greedy continuations of sixteen tokens leave little room for doubt: the best of thousands."""
+        return tuple(self.prompt(length, pick) for length, pick in zip(LENGTHS, self.picks, strict=True))
+
+    def prompt(self, length: int, pick: int) -> tuple[int, ...]:
+        """One of many prompts of a length."""
+        drawn = np.random.Philox(key=np.array([pick, length], dtype=np.uint64)).random_raw(length)
+        return tuple(int(token) for token in drawn % self.vocabulary)
 
     @property
     @abstractmethod
@@ -73,19 +97,26 @@ class Checkpoint(ABC):
 
     def drawn(self) -> Iterator[tuple[str, Drawn]]:
         """Every weight, by Hugging Face's names, in the order of the model."""
-        yield "model.embed_tokens.weight", Drawn((self.vocabulary, self.hidden), -6)
+        yield "model.embed_tokens.weight", Drawn((self.vocabulary, self.hidden), -7)
         for index in range(self.layers):
             prefix = f"model.layers.{index}."
             yield prefix + "input_layernorm.weight", Drawn((self.hidden,), -7, 1.0)
             yield from self.layer(prefix)
             yield prefix + "post_attention_layernorm.weight", Drawn((self.hidden,), -7, 1.0)
         yield "model.norm.weight", Drawn((self.hidden,), -7, 1.0)
-        if not self.tied:
-            yield "lm_head.weight", Drawn((self.vocabulary, self.hidden), -6)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Every weight's numbers, by Hugging Face's names."""
-        return {name: drawn.numbers(self.seed, name) for name, drawn in self.drawn()}
+        weights = {name: drawn.numbers(self.seed, name) for name, drawn in self.drawn()}
+        self.arranged(weights)
+        if not self.tied:
+            embedding, tokens = weights["model.embed_tokens.weight"], np.arange(self.vocabulary)
+            before = [(factor * tokens + shift) % self.vocabulary for factor, shift in _PREDECESSORS]
+            weights["lm_head.weight"] = embedding[before[0]] + embedding[before[1]]
+        return weights
+
+    def arranged(self, weights: dict[str, NDArray[np.float32]]) -> None:  # noqa: B027 - most kinds need nothing
+        """Set what is not to be drawn."""
 
     def write(self, folder: Path) -> None:
         """Leave ``config.json`` and ``pytorch_model.bin`` in a folder, which is made; torch has no part in it.
@@ -137,8 +168,8 @@ class Llama(Checkpoint):
 
     def layer(self, prefix: str) -> Iterator[tuple[str, Drawn]]:
         """A layer's weights."""
-        yield from _grouped(prefix, self.hidden, self.heads, self.key_heads, self.head)
-        yield from _dense(prefix, self.hidden, self.intermediate)
+        yield from _grouped(prefix, self.hidden, self.heads, self.key_heads, self.head, 3 * self.tied)
+        yield from _dense(prefix, self.hidden, self.intermediate, 3 * self.tied)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +209,11 @@ class Latent(Checkpoint):
     def layer(self, prefix: str) -> Iterator[tuple[str, Drawn]]:
         """A layer's weights."""
         own, heads = prefix + "self_attn.", self.heads
-        yield own + "q_proj.weight", Drawn((heads * (self.plain + self.rotated), self.hidden), -7)
+        yield own + "q_proj.weight", Drawn((heads * (self.plain + self.rotated), self.hidden), -8)
         yield own + "kv_a_proj_with_mqa.weight", Drawn((self.latent + self.rotated, self.hidden), -7)
         yield own + "kv_a_layernorm.weight", Drawn((self.latent,), -7, 1.0)
         yield own + "kv_b_proj.weight", Drawn((heads * (self.plain + self.value), self.latent), -7)
-        yield own + "o_proj.weight", Drawn((self.hidden, heads * self.value), -8)
+        yield own + "o_proj.weight", Drawn((self.hidden, heads * self.value), -11)
         yield from _dense(prefix, self.hidden, self.intermediate)
 
 
@@ -209,35 +240,48 @@ class Mixtral(Checkpoint):
 
     def layer(self, prefix: str) -> Iterator[tuple[str, Drawn]]:
         """A layer's weights."""
-        yield from _grouped(prefix, self.hidden, self.heads, self.key_heads, self.hidden // self.heads)
+        yield from _grouped(prefix, self.hidden, self.heads, self.key_heads, self.hidden // self.heads, 1)
         own = prefix + "block_sparse_moe."
-        yield own + "gate.weight", Drawn((self.experts, self.hidden), -7)
+        yield own + "gate.weight", Drawn((self.experts, self.hidden), -10)
         for expert in range(self.experts):
             each = f"{own}experts.{expert}."
-            yield each + "w1.weight", Drawn((self.intermediate, self.hidden), -7)
-            yield each + "w2.weight", Drawn((self.hidden, self.intermediate), -7)
-            yield each + "w3.weight", Drawn((self.intermediate, self.hidden), -7)
+            yield each + "w1.weight", Drawn((self.intermediate, self.hidden), -8)
+            yield each + "w2.weight", Drawn((self.hidden, self.intermediate), -8)
+            yield each + "w3.weight", Drawn((self.intermediate, self.hidden), -8)
+
+    def arranged(self, weights: dict[str, NDArray[np.float32]]) -> None:
+        """Keep the first numbers of the hidden state for the router: only the embedding sets them."""
+        own = slice(self.experts)
+        order = weights["model.embed_tokens.weight"][:, own].argsort(axis=1).argsort(axis=1)
+        weights["model.embed_tokens.weight"][:, own] = np.array(_AFFINITIES)[order] * 2.0**-7
+        for name, weight in weights.items():
+            if name.endswith((".o_proj.weight", ".w2.weight")):
+                weight[own] = 0.0
+            elif name.endswith(".gate.weight"):
+                weight[:, own] = 2.0 * np.eye(self.experts)
 
 
-def _grouped(prefix: str, hidden: int, heads: int, key_heads: int, head: int) -> Iterator[tuple[str, Drawn]]:
+def _grouped(
+    prefix: str, hidden: int, heads: int, key_heads: int, head: int, louder: int = 0
+) -> Iterator[tuple[str, Drawn]]:
     own = prefix + "self_attn."
-    yield own + "q_proj.weight", Drawn((heads * head, hidden), -7)
+    yield own + "q_proj.weight", Drawn((heads * head, hidden), -8)
     yield own + "k_proj.weight", Drawn((key_heads * head, hidden), -7)
     yield own + "v_proj.weight", Drawn((key_heads * head, hidden), -7)
-    yield own + "o_proj.weight", Drawn((hidden, heads * head), -8)
+    yield own + "o_proj.weight", Drawn((hidden, heads * head), -11 + louder)
 
 
-def _dense(prefix: str, hidden: int, intermediate: int) -> Iterator[tuple[str, Drawn]]:
+def _dense(prefix: str, hidden: int, intermediate: int, louder: int = 0) -> Iterator[tuple[str, Drawn]]:
     own = prefix + "mlp."
-    yield own + "gate_proj.weight", Drawn((intermediate, hidden), -7)
-    yield own + "up_proj.weight", Drawn((intermediate, hidden), -7)
-    yield own + "down_proj.weight", Drawn((hidden, intermediate), -7)
+    yield own + "gate_proj.weight", Drawn((intermediate, hidden), -8)
+    yield own + "up_proj.weight", Drawn((intermediate, hidden), -8)
+    yield own + "down_proj.weight", Drawn((hidden, intermediate), -9 + louder)
 
 
-LLAMA = Llama(name="llama", seed=1)
-TIED = Llama(name="llama-tied", seed=2, tied=True)
-LATENT = Latent(name="latent", seed=3)
-MIXTRAL = Mixtral(name="mixtral", seed=4)
+LLAMA = Llama(name="llama", seed=1, picks=(42, 76, 173, 800, 269, 907))
+TIED = Llama(name="llama-tied", seed=2, tied=True, picks=(672, 982, 116, 1183, 49, 291))
+LATENT = Latent(name="latent", seed=3, picks=(554, 812, 622, 189, 616, 733))
+MIXTRAL = Mixtral(name="mixtral", seed=4, picks=(366, 81, 91, 562, 393, 669))
 
 CHECKPOINTS: Mapping[str, Checkpoint] = {each.name: each for each in (LLAMA, TIED, LATENT, MIXTRAL)}
 """By name."""
