@@ -63,6 +63,7 @@ MODULES: Mapping[str, Module] = {
     "distributed._stateless": _WHOLE,
     "distributed._switches": _WHOLE,
     "distributed._tensor_dicts": _WHOLE,
+    "distributed.bootstrap": Module(first="0.5.16"),
     "distributed.communication_op": _PART,
     "distributed.device_communicators": _PART,
     "distributed.device_communicators._first_generation": _WHOLE,

@@ -1,8 +1,10 @@
 """``sglang.srt.runtime_context``: where SGLang keeps the sizes and groups of a process, from 0.5.21 on.
 
-``initialize_model_parallel`` reads its sizes here, and the group accessors answer from here. Publishing the server's
-arguments is not covered: state the sizes with ``get_parallel().override_permanently(tp_size=…, …)``, or for a while
-with ``get_parallel().override(…)``. Facts: SGLang 0.5.23, srt/runtime_context.py and srt/arg_groups/fields/parallel.py.
+``initialize_model_parallel`` reads its sizes here, and the group accessors answer from here. They come from the
+server's arguments, which a process publishes as it begins; without those, state them with
+``get_parallel().override_permanently(tp_size=…, …)``, or for a while with ``get_parallel().override(…)``. What the
+arguments say of other things is not read here. Facts: SGLang 0.5.23, srt/runtime_context.py and
+srt/arg_groups/fields/parallel.py.
 """
 
 from __future__ import annotations
@@ -10,9 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ParallelContext", "derive_parallel_widths", "get_parallel"]
+__all__ = [
+    "ParallelContext",
+    "SpawnRanks",
+    "derive_parallel_widths",
+    "get_parallel",
+    "get_server_args",
+    "publish",
+    "spawn_world_rank",
+]
 
 # What the server's arguments configure for parallelism, and what follows from that or from the groups that are built.
 # fmt: off
@@ -125,6 +136,81 @@ def derive_parallel_widths(
         "moe_tp_size": tp_size // (moe_ep_size * moe_dp_size),
         "dcp_enabled": dcp_enabled,
         "attn_dcp_size": dcp_size if dcp_enabled else 1,
+    }
+
+
+@dataclass(frozen=True)
+class SpawnRanks:
+    """Where a launcher puts a process: its number in the world, its replica if there are several, its device."""
+
+    world_rank: int
+    dp_rank: int | None = None
+    gpu_id: int | None = None
+
+
+def publish(server_args: Any, *, role: str, hf_config: Any = None, ranks: SpawnRanks | None = None) -> None:
+    """Make these the arguments of this process, resolved, and state their sizes, and the process's ranks.
+
+    A second call takes the place of the first, and forgets what was stated. ``role`` and ``hf_config`` change nothing.
+    """
+    from ._arguments.published import publish as keep
+    from ._arguments.resolving import settled
+
+    server_args.resolve_once()
+    keep(server_args, ranks.gpu_id if ranks is not None else None)
+    values = settled(server_args)
+    told = {name: getattr(values, name) for name in _CONFIGURED if hasattr(server_args, name)}
+    several = getattr(values, "attn_dp_size", 1) if hasattr(server_args, "attn_dp_size") else 1
+    if getattr(values, "enable_dp_attention", False):
+        several = values.dp_size
+    widths = derive_parallel_widths(
+        tp_size=values.tp_size,
+        attn_cp_size=values.attn_cp_size,
+        attn_dp_size=several,
+        moe_ep_size=values.ep_size,
+        moe_dp_size=values.moe_dp_size,
+        dcp_size=values.dcp_size,
+        dcp_enabled=values.dcp_size > 1,
+    )
+    place = {} if ranks is None else _place_of(ranks, {**told, **widths})
+    _PARALLEL.clear_stamp()
+    _PARALLEL.override_permanently(**{**told, **widths, **place})
+
+
+def get_server_args() -> Any:
+    """The arguments of this process, as the user gave them. ValueError where none are published."""
+    from ._arguments.published import published
+
+    arguments = published()
+    if arguments is None:
+        raise ValueError("server_args not published")
+    return arguments
+
+
+def spawn_world_rank(server_args: Any, *, tp_rank: int, pp_rank: int) -> int:
+    """A process's number in the world, of its ranks in a tensor's group and in the pipeline."""
+    from ._arguments.resolving import settled
+
+    size: int = settled(server_args).tp_size
+    return size * pp_rank + tp_rank
+
+
+def _place_of(ranks: SpawnRanks, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """A process's rank in each kind of group: tensor parallelism changes fastest, then context, then data."""
+    tp_rank, pp_rank = ranks.world_rank % sizes["tp_size"], ranks.world_rank // sizes["tp_size"]
+    of_data = sizes["tp_size"] // sizes["moe_dp_size"]
+    return {
+        "tp_rank": tp_rank,
+        "pp_rank": pp_rank,
+        "attn_tp_rank": tp_rank % sizes["attn_tp_size"],
+        "attn_cp_rank": tp_rank // sizes["attn_tp_size"] % sizes["attn_cp_size"],
+        "attn_dp_rank": tp_rank // (sizes["attn_tp_size"] * sizes["attn_cp_size"]),
+        "moe_dp_rank": tp_rank // of_data,
+        "moe_ep_rank": tp_rank % of_data // sizes["moe_tp_size"],
+        "moe_tp_rank": tp_rank % sizes["moe_tp_size"],
+        "attn_dcp_rank": tp_rank % sizes["attn_dcp_size"],
+        "dp_rank": ranks.dp_rank,
+        "launch_world_rank": ranks.world_rank,
     }
 
 

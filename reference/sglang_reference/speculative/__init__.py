@@ -1,0 +1,1 @@
+"""``sglang.srt.speculative``: as far as a server without a draft model meets it."""
