@@ -39,8 +39,8 @@ class Renamed(NamedTuple):
 class Parameters:
     """How the parameters of one function differ between releases: by name, their lifetimes and earlier names.
 
-    ``defaulted`` names the release that gave a parameter its default: before, every call must give it; ``required`` that
-    from which on every call must, ``keyword_only`` that from which on it is given by name only.
+    ``defaulted`` names the release that gave a parameter its default: before, every call must give it; ``required``
+    that from which on every call must, ``keyword_only`` that from which on it is given by name only.
     """
 
     lifetimes: Mapping[str, Lifetime] = field(default_factory=dict)

@@ -20,6 +20,7 @@ MODULES = [name for name in _modules.MODULES if not any(part.startswith("_") for
 
 # What a release has in another way.
 OTHERWISE = {
+    "layers.moe.topk.TopKOutput.__init__": "a protocol's",
     "platforms.interface.PlatformCapabilities.__init__": "a struct's",
     "distributed.parallel_state.TensorMetadata": "made by a call",
 }
@@ -69,6 +70,11 @@ def shape_of(signature: str) -> Shape:
     return found
 
 
+def full(path: str) -> str:
+    """The path of what is named below ``sglang.srt``, or below ``sglang`` where it stands beside it."""
+    return f"sglang.{path}" if path.split(".")[0] == "kernels" else f"sglang.srt.{path}"
+
+
 def defined(module: Any) -> Iterator[tuple[str, Any]]:
     """Every public function and class that a module defines itself, and the public methods of the classes.
 
@@ -91,7 +97,7 @@ def differences(index: Index, module: str, loaded: Any) -> Iterator[str]:
         path = f"{module}.{name}"
         if path in OTHERWISE or path in OURS or _made_by_a_call(path, index.release):
             continue
-        found = index.resolve(f"sglang.srt.{path}")
+        found = index.resolve(full(path))
         if not isinstance(found, Resolved):
             yield f"{path}: not in SGLang {index.release}"
         elif inspect.isclass(value):
@@ -115,7 +121,7 @@ def test_excuses_are_of_names_that_there_are(install: Any, module: Callable[[str
     for path in OTHERWISE.keys() | OURS.keys():
         name = max((each for each in MODULES if path.startswith(f"{each}.")), key=len)
         inner = path.removeprefix(f"{name}.").split(".")
-        assert hasattr(module(f"sglang.srt.{name}"), inner[0]), path
+        assert hasattr(module(full(name)), inner[0]), path
 
 
 @pytest.mark.parametrize("release", tables.releases())
@@ -128,9 +134,9 @@ def test_names_and_parameters_are_the_releases(
     found: list[str] = []
     looked_at = 0
     for name in MODULES:
-        there = isinstance(index.resolve(f"sglang.srt.{name}"), Resolved)
+        there = isinstance(index.resolve(full(name)), Resolved)
         try:
-            loaded = module(f"sglang.srt.{name}")
+            loaded = module(full(name))
         except sglang_reference.NotCovered:  # the reference has it from a later release on
             continue
         except ModuleNotFoundError:

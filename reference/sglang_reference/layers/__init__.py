@@ -1,0 +1,1 @@
+"""``sglang.srt.layers``: what models are made of."""

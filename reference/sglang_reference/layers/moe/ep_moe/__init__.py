@@ -1,0 +1,1 @@
+"""``sglang.srt.layers.moe.ep_moe``."""

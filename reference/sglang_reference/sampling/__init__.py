@@ -1,0 +1,1 @@
+"""``sglang.srt.sampling``: how the next token is chosen."""
