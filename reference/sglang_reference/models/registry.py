@@ -20,6 +20,10 @@ __all__ = ["ModelRegistry", "import_model_classes"]
 
 logger = logging.getLogger(__name__)
 
+_OWN = "sglang.srt.models"
+# What the package of the reference's own models has, whose folder is not told to Python.
+_MODULES = ("deepseek_v2", "llama", "mixtral")
+
 
 @functools.lru_cache
 def import_model_classes(package_name: str, strict: bool = False) -> dict[str, type[nn.Module]]:
@@ -28,10 +32,7 @@ def import_model_classes(package_name: str, strict: bool = False) -> dict[str, t
     A module that cannot be imported is told in the log; with ``strict`` its error is raised.
     """
     found: dict[str, type[nn.Module]] = {}
-    package = importlib.import_module(package_name)
-    for _, name, is_package in pkgutil.iter_modules(package.__path__, package_name + "."):
-        if is_package or name.rpartition(".")[2].startswith("_"):
-            continue
+    for name in _modules(package_name):
         try:
             module = importlib.import_module(name)
         except Exception as error:
@@ -44,6 +45,13 @@ def import_model_classes(package_name: str, strict: bool = False) -> dict[str, t
             assert each.__name__ not in found, f"two modules of {package_name} have a model {each.__name__}"
             found[each.__name__] = each
     return found
+
+
+def _modules(package_name: str) -> list[str]:
+    if package_name == _OWN:
+        return [f"{_OWN}.{name}" for name in _MODULES]
+    package = importlib.import_module(package_name)
+    return [each.name for each in pkgutil.iter_modules(package.__path__, package_name + ".") if not each.ispkg]
 
 
 @dataclass
@@ -79,4 +87,4 @@ class _ModelRegistry:
 
 
 ModelRegistry = _ModelRegistry()
-ModelRegistry.register("sglang.srt.models")
+ModelRegistry.register(_OWN)

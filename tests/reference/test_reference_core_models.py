@@ -1,0 +1,91 @@
+"""The reference's models against float64: every kind, in several releases, on one rank and on several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reference.group_ranks import ranks
+from sglang_conformance.journey.checkpoints import CHECKPOINTS
+from sglang_conformance.oracles.decoders.decoder import Decoder
+from sglang_conformance.ranks.pool import Pool
+
+PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6, 5], [2, 7], [1, 8, 2, 8, 1, 8, 2]]
+MORE = 4
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with ranks() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {name: tmp_path_factory.mktemp(name) for name in CHECKPOINTS}
+    for name, folder in made.items():
+        CHECKPOINTS[name].write(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    """Of each model, the tokens that follow each prompt, and the logits that they were chosen by."""
+    return {
+        name: Decoder.of(each.config, each.weights()).continued(PROMPTS, MORE) for name, each in CHECKPOINTS.items()
+    }
+
+
+@pytest.fixture
+def run(pool: Pool, folders: dict[str, Path], expected: dict[str, Any], tmp_path: Path) -> Any:
+    def ran(name: str, release: str, tp: int = 1, pp: int = 1, ep: int = 1) -> None:
+        found = pool.run(
+            "reference.model_ranks:logits",
+            {
+                "folder": str(tmp_path),
+                "release": release,
+                "model": str(folders[name]),
+                "sequences": [[*each.prompt, *each.tokens[:-1]] for each in expected[name]],
+                "prompts": [len(prompt) for prompt in PROMPTS],
+                "tp": tp,
+                "pp": pp,
+                "ep": ep,
+            },
+            size=tp * pp,
+            seconds=120,
+        ).values
+        assert [each is None for each in found] == [False] * 0 + [True] * tp * (pp - 1) + [False] * tp
+        for each in found[tp * (pp - 1) :]:
+            steps = np.array(each).swapaxes(0, 1)
+            for computed, continuation in zip(steps, expected[name], strict=True):
+                assert computed.argmax(axis=1).tolist() == list(continuation.tokens)
+                scale = np.abs(continuation.logits).max()
+                assert np.abs(computed - continuation.logits).max() < 1e-4 * max(1.0, scale)
+
+    return ran
+
+
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.16", "0.5.21", "0.5.23"])
+def test_logits_are_those_of_float64(run: Any, name: str, release: str) -> None:
+    run(name, release)
+
+
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("llama", {"tp": 2}),
+        ("llama", {"tp": 4}),
+        ("llama-tied", {"pp": 2}),
+        ("latent", {"tp": 2, "pp": 2}),
+        ("mixtral", {"tp": 2, "ep": 2}),
+        ("mixtral", {"tp": 4, "ep": 2}),
+    ],
+)
+def test_several_ranks_compute_the_same(run: Any, release: str, name: str, sizes: dict[str, int]) -> None:
+    run(name, release, **sizes)
