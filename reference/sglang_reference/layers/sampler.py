@@ -44,7 +44,7 @@ class Sampler(PartialModule):
         super().__init__()
         self.tp_sync_group = parallel_state.get_tp_group().device_group
         self.use_nan_detection = False
-        if not since("0.5.14"):
+        if not since("0.5.13"):
             from ..server_args import get_global_server_args
 
             self.use_nan_detection = bool(get_global_server_args().enable_nan_detection)
