@@ -34,6 +34,17 @@ def test_a_replay_reads_new_inputs_and_writes_the_same_outputs() -> None:
     assert y.data_ptr() == address
 
 
+def test_a_graph_holds_indexing_by_number() -> None:
+    sim = _sim()
+    x, rows = torch.arange(4.0, device="sim:0").reshape(2, 2), torch.tensor([0, 1, 1], device="sim:0")
+    captured = sim.Graph()
+    with sim.graph(captured):
+        y = x[rows, :1]
+    rows.copy_(torch.tensor([1, 0, 1]))
+    captured.replay()
+    assert y.tolist() == [[2.0], [0.0], [2.0]]
+
+
 def test_a_replay_repeats_in_place_work_each_time() -> None:
     sim = _sim()
     counter = torch.zeros(1, device="sim:0")
@@ -90,6 +101,7 @@ def test_work_of_another_stream_is_captured_only_once_it_has_joined() -> None:
         pytest.param(lambda sim, x: x.copy_(torch.ones(2)), id="copy_from_host"),
         pytest.param(lambda sim, x: torch.tensor([1.0, 2.0], device="sim:0"), id="tensor_from_host"),
         pytest.param(lambda sim, x: x.nonzero(), id="nonzero"),
+        pytest.param(lambda sim, x: x[x > 0], id="index_by_truth"),
         pytest.param(lambda sim, x: sim.synchronize(), id="synchronize"),
         pytest.param(lambda sim, x: sim.current_stream().record_event().synchronize(), id="event"),
         pytest.param(lambda sim, x: sim.Graph().capture_begin(), id="nested_capture"),

@@ -18,6 +18,9 @@ PoolHandle = tuple[int, int]
 _pools = itertools.count(1)
 _aten = torch.ops.aten
 _ALLOCATIONS = (_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty, _aten.new_empty_strided)
+# Their results' shapes depend on values where an index says by truth which rows are wanted, not by number.
+_INDEXING = frozenset({_aten.index.Tensor})
+_TRUTHS = frozenset({torch.bool, torch.uint8})
 _HOST_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 
 
@@ -142,7 +145,8 @@ class SimGraph:
         A zero-dimensional host tensor is let through: it is a number, whose value at capture time the graph keeps.
         """
         from_host = any(isinstance(x, torch.Tensor) and x.device.type == "cpu" and x.dim() > 0 for x in leaves)
-        if to_host or from_host or _HOST_TAGS & set(func.tags):
+        by_number = func in _INDEXING and all(x.dtype not in _TRUTHS for x in leaves[1:] if x is not None)
+        if to_host or from_host or (_HOST_TAGS & set(func.tags) and not by_number):
             raise RuntimeError(
                 f"{func} needs the host's values during graph capture: copy inputs in before the capture, "
                 "and read results after a replay"
