@@ -64,7 +64,7 @@ class Bench:
             self.token_to_kv_pool = pools.MHATokenToKVPool(**common, **heads)
             buffers = [*self.token_to_kv_pool.k_buffer, *self.token_to_kv_pool.v_buffer]
         for buffer in buffers:
-            buffer.fill_(float("nan"))
+            buffer[1:] = float("nan")
         self.req_to_token_pool = pools.ReqToTokenPool(ROWS, CONTEXT, device, False)
         self.slots = torch.randperm(ROWS * CONTEXT, generator=torch.Generator().manual_seed(5)) + 1
         self.req_to_token_pool.req_to_token[1:].fill_(int(self.slots[-1]))
@@ -133,6 +133,67 @@ class Bench:
         return None
 
 
+class Captured:
+    """A decode of ``size`` sequences in a graph of the simulated device, as a release's graph runner makes it."""
+
+    def __init__(self, bench: Bench, size: int) -> None:
+        import torch
+
+        self.bench, self.size = bench, size
+        self.sim = torch.get_device_module(bench.device)
+        backend, info = bench.attn_backend, srt("model_executor.forward_batch_info")
+        backend.init_cuda_graph_state(size + 3, size + 3)
+        zeros = {name: torch.zeros(size, dtype=torch.int64, device=bench.device) for name in self.TAKEN}
+        self.batch = info.ForwardBatch(info.ForwardMode.DECODE, size, **zeros, seq_lens_sum=0)
+        if before(bench.release, "0.5.13"):
+            self.batch.attn_backend = backend
+        self.pad()
+        self.plan(capture=True)
+        self.run_model()
+        self.graph = self.sim.Graph()
+        with self.sim.graph(self.graph):
+            if not before(bench.release, "0.5.13"):
+                backend.init_forward_metadata_in_graph(self.batch)
+            self.logits = self.run_model()
+
+    TAKEN = ("input_ids", "req_pool_indices", "seq_lens", "out_cache_loc", "positions")
+
+    def pad(self) -> None:
+        """Have the batch hold only what fills it up."""
+        for name in self.TAKEN:
+            getattr(self.batch, name).fill_(0)
+        self.batch.seq_lens.fill_(self.bench.attn_backend.get_cuda_graph_seq_len_fill_value())
+
+    def plan(self, *, capture: bool) -> None:
+        """Tell the attention backend of the batch before a capture or a replay."""
+        backend, batch = self.bench.attn_backend, self.batch
+        if not before(self.bench.release, "0.5.13"):
+            backend.init_forward_metadata_out_graph(batch, **({"in_capture": True} if capture else {}))
+            return
+        rows, lengths, mode = batch.req_pool_indices, batch.seq_lens, batch.forward_mode
+        if capture:
+            args = (self.size, self.size, rows, lengths, None, mode, None)
+            backend.init_forward_metadata_capture_cuda_graph(*args)
+        else:
+            args = (self.size, rows, lengths, 0, None, mode, None, None)
+            backend.init_forward_metadata_replay_cuda_graph(*args)
+
+    def run_model(self) -> Any:
+        """The model on the batch as it stands."""
+        with self.bench.context():
+            out = self.bench.model(self.batch.input_ids, self.batch.positions, self.batch)
+        return out.next_token_logits
+
+    def run(self, forward_batch: Any) -> Any:
+        """The same decode, from the graph."""
+        self.pad()
+        for name in self.TAKEN:
+            getattr(self.batch, name)[: forward_batch.batch_size].copy_(getattr(forward_batch, name))
+        self.plan(capture=False)
+        self.graph.replay()
+        return self.logits[: forward_batch.batch_size].clone()
+
+
 def publish(rank: Rank, tp: int, pp: int, ep: int) -> None:
     """State what follows of the sizes, as a runner does from 0.5.21 on."""
     context = srt("runtime_context")
@@ -148,15 +209,14 @@ def publish(rank: Rank, tp: int, pp: int, ep: int) -> None:
 
 
 @contextmanager
-def benched(
-    rank: Rank, folder: str, release: str, model: str, tp: int = 1, pp: int = 1, ep: int = 1
-) -> Iterator[Bench]:
+def benched(rank: Rank, folder: str, release: str, model: str, device: str, tp: int, pp: int, ep: int) -> Iterator[Any]:
     """A bench on the groups of these sizes."""
-    sizes = {"tp_size": tp, "pp_size": pp, "moe_ep_size": ep}
-    with lifetime(rank, folder, release, **sizes):
+    if device == "sim":
+        importlib.import_module("sglang_simulated.device").register()
+    with lifetime(rank, folder, release, tp_size=tp, pp_size=pp, moe_ep_size=ep):
         if not before(release, "0.5.21"):
             publish(rank, tp, pp, ep)
-        yield Bench(model, release, tp)
+        yield Bench(model, release, tp, device)
 
 
 def logits(
@@ -169,12 +229,15 @@ def logits(
     tp: int = 1,
     pp: int = 1,
     ep: int = 1,
+    device: str = "cpu",
+    graph: bool = False,
 ) -> list[Any] | None:
     """Logits after each prompt and each token after it: prompts in two parts, then one token of each at a time.
 
-    Every sequence has as many tokens after its prompt as the others.
+    Every sequence has as many tokens after its prompt as the others. With ``graph`` the latter are from a device graph
+    for more sequences than there are.
     """
-    with benched(rank, folder, release, model, tp, pp, ep) as bench:
+    with benched(rank, folder, release, model, device, tp, pp, ep) as bench:
         rows = list(range(1, len(sequences) + 1))
         found = []
         half = [length // 2 for length in prompts]
@@ -185,8 +248,9 @@ def logits(
         for new, kept in parts:
             out = bench.run(bench.forward_batch(bench.batch(rows, new, kept, "EXTEND")))
         found.append(out)
+        decode = Captured(bench, len(rows) + 2).run if graph else bench.run
         for step in range(len(sequences[0]) - prompts[0]):
             kept = [length + step for length in prompts]
             new = [[each[at]] for each, at in zip(sequences, kept, strict=True)]
-            found.append(bench.run(bench.forward_batch(bench.batch(rows, new, kept, "DECODE"))))
+            found.append(decode(bench.forward_batch(bench.batch(rows, new, kept, "DECODE"))))
         return None if found[0] is None else [each.tolist() for each in found]

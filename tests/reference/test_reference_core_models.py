@@ -42,7 +42,7 @@ def expected() -> dict[str, Any]:
 
 @pytest.fixture
 def run(pool: Pool, folders: dict[str, Path], expected: dict[str, Any], tmp_path: Path) -> Any:
-    def ran(name: str, release: str, tp: int = 1, pp: int = 1, ep: int = 1) -> None:
+    def ran(name: str, release: str, tp: int = 1, pp: int = 1, ep: int = 1, **how: Any) -> None:
         found = pool.run(
             "reference.model_ranks:logits",
             {
@@ -54,11 +54,12 @@ def run(pool: Pool, folders: dict[str, Path], expected: dict[str, Any], tmp_path
                 "tp": tp,
                 "pp": pp,
                 "ep": ep,
+                **how,
             },
             size=tp * pp,
             seconds=120,
         ).values
-        assert [each is None for each in found] == [False] * 0 + [True] * tp * (pp - 1) + [False] * tp
+        assert [each is None for each in found] == [True] * tp * (pp - 1) + [False] * tp
         for each in found[tp * (pp - 1) :]:
             steps = np.array(each).swapaxes(0, 1)
             for computed, continuation in zip(steps, expected[name], strict=True):
@@ -89,3 +90,10 @@ def test_logits_are_those_of_float64(run: Any, name: str, release: str) -> None:
 )
 def test_several_ranks_compute_the_same(run: Any, release: str, name: str, sizes: dict[str, int]) -> None:
     run(name, release, **sizes)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+@pytest.mark.parametrize("name", ["llama", "latent", "mixtral"])
+def test_the_simulated_device_serves_the_same(run: Any, name: str, release: str, graph: bool) -> None:
+    run(name, release, device="sim", graph=graph)
