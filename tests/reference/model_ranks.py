@@ -172,11 +172,9 @@ class Captured:
             return
         rows, lengths, mode = batch.req_pool_indices, batch.seq_lens, batch.forward_mode
         if capture:
-            args = (self.size, self.size, rows, lengths, None, mode, None)
-            backend.init_forward_metadata_capture_cuda_graph(*args)
+            backend.init_forward_metadata_capture_cuda_graph(self.size, self.size, rows, lengths, None, mode, None)
         else:
-            args = (self.size, rows, lengths, 0, None, mode, None, None)
-            backend.init_forward_metadata_replay_cuda_graph(*args)
+            backend.init_forward_metadata_replay_cuda_graph(self.size, rows, lengths, 0, None, mode, None, None)
 
     def run_model(self) -> Any:
         """The model on the batch as it stands."""
