@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sglang_conformance.journey import archive
+from . import archive
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -78,7 +78,7 @@ class Checkpoint(ABC):
 
     @property
     def prompts(self) -> tuple[tuple[int, ...], ...]:
-        """Six prompts whose greedy continuations of sixteen tokens leave little room for doubt: the best of thousands."""
+        """Six prompts whose greedy continuations of sixteen tokens leave little room for doubt: the best of many."""
         return tuple(self.prompt(length, pick) for length, pick in zip(LENGTHS, self.picks, strict=True))
 
     def prompt(self, length: int, pick: int) -> tuple[int, ...]:

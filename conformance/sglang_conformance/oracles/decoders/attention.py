@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sglang_conformance.oracles.decoders.arithmetic import Array, normed, projected, rotated
-from sglang_conformance.oracles.decoders.batch import Batch
-from sglang_conformance.oracles.decoders.points import Block, Columns, Everywhere, Point, Projected
+from .arithmetic import Array, normed, projected, rotated
+from .batch import Batch
+from .points import Block, Columns, Everywhere, Point, Projected, Steps
 
 Config = Mapping[str, Any]
 Weights = Mapping[str, Array]
-Steps = Generator[Point, None, Array]
 
 
 def grouped(config: Config, weights: Weights, layer: int, hidden: Array, batch: Batch) -> Steps:
@@ -27,17 +26,17 @@ def grouped(config: Config, weights: Weights, layer: int, hidden: Array, batch: 
         split = values.reshape(len(values), -1, width)
         return rotated(split, batch.positions, config["rope_theta"], paired=False).reshape(values.shape)
 
-    q, k, v = (projected(hidden, weights[f"{own}.{name}_proj.weight"]) for name in "qkv")
-    merged = np.concatenate([q, k, v], axis=1)
-    yield Point(f"{own}.qkv_proj", "linear", layer, merged, Columns((by_query, by_key, by_key)))
+    merged = np.concatenate([projected(hidden, weights[f"{own}.{name}_proj.weight"]) for name in "qkv"], axis=1)
+    merged = yield Point(f"{own}.qkv_proj", "linear", layer, merged, Columns((by_query, by_key, by_key)))
+    q, k, v = np.split(merged, [heads * width, (heads + key_heads) * width], axis=1)
     q, k = turned(q), turned(k)
-    yield Point(f"{own}.rotary_emb", "rope", layer, q, Columns((by_query,)), "q")
-    yield Point(f"{own}.rotary_emb", "rope", layer, k, Columns((by_key,)), "k")
-    yield Point(f"token_to_kv_pool.{layer}", "pool", layer, k, Columns((by_key,)), "k")
-    yield Point(f"token_to_kv_pool.{layer}", "pool", layer, v, Columns((by_key,)), "v")
+    q = yield Point(f"{own}.rotary_emb", "rope", layer, q, Columns((by_query,)), "q")
+    k = yield Point(f"{own}.rotary_emb", "rope", layer, k, Columns((by_key,)), "k")
+    k = yield Point(f"token_to_kv_pool.{layer}", "pool", layer, k, Columns((by_key,)), "k")
+    v = yield Point(f"token_to_kv_pool.{layer}", "pool", layer, v, Columns((by_key,)), "v")
     queries, keys, values = (each.reshape(len(each), -1, width) for each in (q, k, v))
     given = batch.attended(layer, queries, keys, values, width**-0.5).reshape(len(q), -1)
-    yield Point(f"{own}.attn", "attention", layer, given, Columns((by_query,)))
+    given = yield Point(f"{own}.attn", "attention", layer, given, Columns((by_query,)))
     return (yield from _output(own, weights, layer, given, by_query))
 
 
@@ -53,43 +52,44 @@ def latent(config: Config, weights: Weights, layer: int, hidden: Array, batch: B
     scale, rows = (plain + turning) ** -0.5, len(hidden)
 
     q = projected(hidden, weights[f"{own}.q_proj.weight"])
-    yield Point(f"{own}.q_proj", "linear", layer, q, Columns((Block(heads, plain + turning),)))
+    q = yield Point(f"{own}.q_proj", "linear", layer, q, Columns((Block(heads, plain + turning),)))
     lowered = projected(hidden, weights[f"{own}.kv_a_proj_with_mqa.weight"])
-    yield Point(f"{own}.kv_a_proj_with_mqa", "linear", layer, lowered)
+    lowered = yield Point(f"{own}.kv_a_proj_with_mqa", "linear", layer, lowered)
     kept = normed(lowered[:, :rank], weights[f"{own}.kv_a_layernorm.weight"], config["rms_norm_eps"])
-    yield Point(f"{own}.kv_a_layernorm", "norm", layer, kept)
+    kept = yield Point(f"{own}.kv_a_layernorm", "norm", layer, kept)
 
     # By head: what makes keys of the latent, and what makes values of it.
     raising = weights[f"{own}.kv_b_proj.weight"].reshape(heads, plain + wide, rank)
     to_keys, to_values = raising[:, :plain], raising[:, plain:]
     q_plain, q_turned = np.split(q.reshape(rows, heads, -1), [plain], axis=2)
     absorbed = (q_plain.transpose(1, 0, 2) @ to_keys).transpose(1, 0, 2)
-    yield _by_head(f"{own}.w_kc", "linear", layer, absorbed)
+    absorbed = yield from _by_head(f"{own}.w_kc", "linear", layer, absorbed)
     theta = config["rope_theta"]
     q_turned = rotated(q_turned, batch.positions, theta, paired=True)
     k_turned = rotated(lowered[:, None, rank:], batch.positions, theta, paired=True)
-    yield _by_head(f"{own}.rotary_emb", "rope", layer, q_turned, "q")
-    yield Point(f"{own}.rotary_emb", "rope", layer, k_turned[:, 0], Everywhere(), "k")
-    entry = np.concatenate([kept, k_turned[:, 0]], axis=1)
-    yield Point(f"token_to_kv_pool.{layer}", "pool", layer, entry, Everywhere(), "latent")
+    q_turned = yield from _by_head(f"{own}.rotary_emb", "rope", layer, q_turned, "q")
+    k_turned = yield from _by_head(f"{own}.rotary_emb", "rope", layer, k_turned, "k")
+    entry = np.concatenate([kept[:, None], k_turned], axis=2)
+    entry = yield from _by_head(f"token_to_kv_pool.{layer}", "pool", layer, entry, "latent")
 
     queries = np.concatenate([absorbed, q_turned], axis=2)
-    taken = batch.attended(layer, queries, entry[:, None], kept[:, None], scale)
-    yield _by_head(f"{own}.attn_mqa", "attention", layer, taken)
+    taken = batch.attended(layer, queries, entry, entry[..., :rank], scale)
+    taken = yield from _by_head(f"{own}.attn_mqa", "attention", layer, taken)
     raised = projected(kept, weights[f"{own}.kv_b_proj.weight"]).reshape(rows, heads, -1)
-    yield _by_head(f"{own}.kv_b_proj", "linear", layer, raised)
+    yield from _by_head(f"{own}.kv_b_proj", "linear", layer, raised)
     given = (taken.transpose(1, 0, 2) @ to_values.transpose(0, 2, 1)).transpose(1, 0, 2)
-    yield _by_head(f"{own}.attn_mha", "attention", layer, given)
+    given = yield from _by_head(f"{own}.attn_mha", "attention", layer, given)
     return (yield from _output(own, weights, layer, given.reshape(rows, -1), Block(heads, wide)))
 
 
-def _by_head(module: str, operator: str, layer: int, value: Array, output: str = "") -> Point:
+def _by_head(module: str, operator: str, layer: int, value: Array, output: str = "") -> Steps:
+    """The point of a value ``[token, head, width]``; where there is one head for all, every rank has it."""
     rows, heads, width = value.shape
-    return Point(module, operator, layer, value.reshape(rows, -1), Columns((Block(heads, width),)), output)
+    held = Columns((Block(heads, width),)) if heads > 1 else Everywhere()
+    return (yield Point(module, operator, layer, value.reshape(rows, -1), held, output)).reshape(value.shape)
 
 
 def _output(own: str, weights: Weights, layer: int, given: Array, block: Block) -> Steps:
     weight = weights[f"{own}.o_proj.weight"]
     value = projected(given, weight)
-    yield Point(f"{own}.o_proj", "linear", layer, value, Projected(given, weight, block))
-    return value
+    return (yield Point(f"{own}.o_proj", "linear", layer, value, Projected(given, weight, block)))

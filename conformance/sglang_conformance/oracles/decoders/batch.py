@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sglang_conformance.oracles.decoders.arithmetic import Array, attended
+from .arithmetic import Array, attended
 
 Rows = tuple[tuple[int, ...], ...]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sglang_conformance.oracles.decoders import attention, feedforward
-from sglang_conformance.oracles.decoders.arithmetic import Array, normed, projected
-from sglang_conformance.oracles.decoders.batch import Batch, Draft
-from sglang_conformance.oracles.decoders.points import Embedded, Everywhere, Point, Vocabulary, named
+from . import attention, feedforward
+from .arithmetic import Array, normed, projected
+from .batch import Batch, Draft
+from .points import Embedded, Everywhere, Point, Steps, Vocabulary, named
 
 ARCHITECTURES = ("LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV2ForCausalLM")
 
@@ -69,7 +69,16 @@ class Decoder:
     def trace(self, sequences: Sequence[Sequence[int]]) -> Trace:
         """Every point for whole sequences. Raises ValueError for an empty one, IndexError for unknown tokens."""
         batch = Batch.of(sequences)
-        return Trace(batch, tuple(self._points(batch, slice(None))))
+        return Trace(batch, tuple(_driven(self._points(batch, slice(None)), lambda point: point.value)))
+
+    def followed(self, sequences: Sequence[Sequence[int]], seen: Callable[[Point], Array]) -> Trace:
+        """Every point for whole sequences, each computed from what was ``seen`` in the places of those before it.
+
+        What an operator should have made of what it was given can be told so, whatever went wrong before. Where
+        nothing was seen, the point's own value is to be returned.
+        """
+        batch = Batch.of(sequences)
+        return Trace(batch, tuple(_driven(self._points(batch, slice(None)), seen)))
 
     def continued(self, prompts: Sequence[Sequence[int]], count: int) -> list[Continuation]:
         """Each prompt's next ``count`` tokens, each the one of the highest logit after all tokens before it.
@@ -79,46 +88,55 @@ class Decoder:
         """
         draft, rows = Draft.of(prompts), []
         for _ in range(count):
-            *_, last = self._points(draft, draft.last)
+            *_, last = _driven(self._points(draft, draft.last), lambda point: point.value)
             rows.append(last.value.argmax(axis=1))
             draft = draft.then(rows[-1])
         drafted = np.stack(rows, axis=1)
         whole = Batch.of([[*prompt, *tokens[:-1]] for prompt, tokens in zip(prompts, drafted, strict=True)])
-        *_, last = self._points(
-            whole, np.concatenate([np.arange(span.stop - count, span.stop) for span in whole.spans])
-        )
+        wanted = np.concatenate([np.arange(span.stop - count, span.stop) for span in whole.spans])
+        *_, last = _driven(self._points(whole, wanted), lambda point: point.value)
         logits = last.value.reshape(len(prompts), count, -1)
         if not np.array_equal(logits.argmax(axis=2), drafted):
             raise ArithmeticError("the draft of a continuation and the whole sequences choose different tokens")
         chosen = zip(prompts, drafted.tolist(), logits, strict=True)
         return [Continuation(tuple(prompt), tuple(tokens), own) for prompt, tokens, own in chosen]
 
-    def _points(self, batch: Batch, wanted: slice | Array) -> Iterator[Point]:
+    def _points(self, batch: Batch, wanted: slice | Array) -> Steps:
         """The points in order; those after the last layer only for the wanted rows."""
         weights, eps = self.weights, self.config["rms_norm_eps"]
         table = weights["model.embed_tokens.weight"]
         residual = table[batch.tokens]
-        yield Point("model.embed_tokens", "embedding", None, residual, Embedded(batch.tokens, len(table)))
+        residual = yield Point("model.embed_tokens", "embedding", None, residual, Embedded(batch.tokens, len(table)))
         for layer in range(self.config["num_hidden_layers"]):
             own = f"model.layers.{layer}"
-            yield Point(f"{own}.input_layernorm", "residual", layer, residual, Everywhere(), "residual")
-            hidden = normed(residual, weights[f"{own}.input_layernorm.weight"], eps)
-            yield Point(f"{own}.input_layernorm", "norm", layer, hidden)
+            module = f"{own}.input_layernorm"
+            residual = yield Point(module, "residual", layer, residual, Everywhere(), "residual")
+            hidden = yield Point(module, "norm", layer, normed(residual, weights[f"{module}.weight"], eps))
             attend = attention.latent if self.config.get("kv_lora_rank") else attention.grouped
             residual = residual + (yield from attend(self.config, weights, layer, hidden, batch))
-            yield Point(f"{own}.post_attention_layernorm", "residual", layer, residual, Everywhere(), "residual")
-            hidden = normed(residual, weights[f"{own}.post_attention_layernorm.weight"], eps)
-            yield Point(f"{own}.post_attention_layernorm", "norm", layer, hidden)
+            module = f"{own}.post_attention_layernorm"
+            residual = yield Point(module, "residual", layer, residual, Everywhere(), "residual")
+            hidden = yield Point(module, "norm", layer, normed(residual, weights[f"{module}.weight"], eps))
             if self.config.get("num_local_experts"):
                 residual = residual + (yield from feedforward.sparse(self.config, weights, layer, hidden))
             else:
                 residual = residual + (yield from feedforward.dense(weights, layer, hidden))
         residual = residual[wanted]
-        yield Point("model.norm", "residual", None, residual, Everywhere(), "residual")
-        hidden = normed(residual, weights["model.norm.weight"], eps)
-        yield Point("model.norm", "norm", None, hidden)
+        residual = yield Point("model.norm", "residual", None, residual, Everywhere(), "residual")
+        hidden = yield Point("model.norm", "norm", None, normed(residual, weights["model.norm.weight"], eps))
         head = table if self.config.get("tie_word_embeddings") else weights["lm_head.weight"]
-        yield Point("logits_processor", "logits", None, projected(hidden, head), Vocabulary())
+        return (yield Point("logits_processor", "logits", None, projected(hidden, head), Vocabulary()))
+
+
+def _driven(steps: Steps, seen: Callable[[Point], Array]) -> Iterator[Point]:
+    """The points; after each, the steps go on with what was seen in its place."""
+    point = next(steps)
+    while True:
+        yield point
+        try:
+            point = steps.send(seen(point))
+        except StopIteration:
+            return
 
 
 def margins(logits: Array) -> Array:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sglang_conformance.oracles.decoders.arithmetic import Array, activated, projected, softmax
-from sglang_conformance.oracles.decoders.attention import Config, Steps, Weights
-from sglang_conformance.oracles.decoders.points import Block, Columns, Everywhere, Experts, Point, Projected
+from .arithmetic import Array, activated, projected, softmax
+from .attention import Config, Weights
+from .points import Block, Columns, Everywhere, Experts, Point, Projected, Steps
 
 
 def dense(weights: Weights, layer: int, hidden: Array) -> Steps:
@@ -15,12 +15,11 @@ def dense(weights: Weights, layer: int, hidden: Array) -> Steps:
     gate, up, down = (weights[f"{own}.{name}_proj.weight"] for name in ("gate", "up", "down"))
     block = Block(len(gate))
     merged = projected(hidden, np.concatenate([gate, up]))
-    yield Point(f"{own}.gate_up_proj", "linear", layer, merged, Columns((block, block)))
+    merged = yield Point(f"{own}.gate_up_proj", "linear", layer, merged, Columns((block, block)))
     active = activated(merged)
-    yield Point(f"{own}.act_fn", "activation", layer, active, Columns((block,)))
+    active = yield Point(f"{own}.act_fn", "activation", layer, active, Columns((block,)))
     value = projected(active, down)
-    yield Point(f"{own}.down_proj", "linear", layer, value, Projected(active, down, block))
-    return value
+    return (yield Point(f"{own}.down_proj", "linear", layer, value, Projected(active, down, block)))
 
 
 def sparse(config: Config, weights: Weights, layer: int, hidden: Array) -> Steps:
@@ -28,11 +27,11 @@ def sparse(config: Config, weights: Weights, layer: int, hidden: Array) -> Steps
     own = f"model.layers.{layer}.block_sparse_moe"
     count, each = config["num_local_experts"], config["num_experts_per_tok"]
     scores = projected(hidden, weights[f"{own}.gate.weight"])
-    yield Point(f"{own}.gate", "router", layer, scores)
+    scores = yield Point(f"{own}.gate", "router", layer, scores)
     chosen = np.argsort(-scores, axis=1, kind="stable")[:, :each]
+    chosen = yield Point(f"{own}.topk", "topk", layer, chosen, Everywhere(), "ids")
     shares = softmax(np.take_along_axis(scores, chosen, axis=1))
-    yield Point(f"{own}.topk", "topk", layer, chosen, Everywhere(), "ids")
-    yield Point(f"{own}.topk", "topk", layer, shares, Everywhere(), "weights")
+    shares = yield Point(f"{own}.topk", "topk", layer, shares, Everywhere(), "weights")
     by_expert = [[weights[f"{own}.experts.{expert}.{w}.weight"] for w in ("w1", "w3", "w2")] for expert in range(count)]
     downs = np.stack([down for _, _, down in by_expert])
     active = np.zeros((each, len(hidden), downs.shape[2]))
@@ -43,6 +42,5 @@ def sparse(config: Config, weights: Weights, layer: int, hidden: Array) -> Steps
         active[choice, rows] = made
         value[rows] += projected(made, down) * shares[rows, choice, None]
     held = Experts(active, chosen, shares, downs)
-    yield Point(f"{own}.experts", "experts", layer, value, held)
-    yield Point(own, "experts", layer, value, held)
-    return value
+    value = yield Point(f"{own}.experts", "experts", layer, value, held)
+    return (yield Point(own, "experts", layer, value, held))

@@ -7,13 +7,13 @@ summand: the ranks' summands are the value once they have been reduced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from sglang_conformance.oracles.decoders.arithmetic import Array, projected
+from .arithmetic import Array, projected
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,10 @@ class Point:
     def part(self, place: Place) -> Array:
         """What a rank's module gives, before any reduction."""
         return self.held.part(self.value, place)
+
+
+Steps = Generator[Point, Array, Array]
+"""Points, one after another; for each is sent what to go on with. What they lead to is returned."""
 
 
 def named(points: Sequence[Point], name: str) -> Point:
