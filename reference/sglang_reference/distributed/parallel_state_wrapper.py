@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from .._contract import since
+from .._partial import Partial
 
 __all__ = ["ParallelState"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelState:
+class ParallelState(Partial):
     """Ranks and sizes of every kind of parallelism, and the device's index."""
 
     tp_rank: int

@@ -21,6 +21,7 @@ from .._contract import since
 from ..distributed import parallel_state
 from ..environ import EnvBool, EnvStr
 from ..utils.common import get_available_gpu_memory
+from ._groups import group
 from ._layout import Layout
 
 logger = logging.getLogger("sglang.srt.model_executor.model_runner")
@@ -67,7 +68,7 @@ def join(server_args: Any, device: str, gpu_id: int, dist_port: int, layout: Lay
         timeout=values.dist_timeout,
         moe_a2a_backend=values.moe_a2a_backend,
     )
-    sizes = (
+    sizes: dict[str, Any] = (
         {}
         if since("0.5.21")
         else {
@@ -120,7 +121,7 @@ def measure(device: str, gpu_id: int, layout: Layout, *, is_draft_worker: bool) 
 
 
 def _least_and_own(device: str, gpu_id: int, layout: Layout, *, is_draft_worker: bool) -> tuple[float, float]:
-    world = parallel_state.get_world_group()
+    world = group("world")
     least = get_available_gpu_memory(
         device, gpu_id, distributed=world.world_size > 1 and not is_draft_worker, cpu_group=world.cpu_group
     )

@@ -19,8 +19,8 @@ from sglang_reference._errors import not_covered
 from .. import platforms
 from .._arguments.resolving import settled
 from .._contract import since
-from ..distributed import parallel_state
 from ..utils.common import get_available_gpu_memory
+from ._groups import group
 
 logger = logging.getLogger("sglang.srt.model_executor.model_runner")
 
@@ -125,7 +125,7 @@ def sliding_window(model: Any, model_config: Any) -> int | None:
 def _await_others(tp_rank: int) -> None:
     try:
         torch.distributed.monitored_barrier(
-            group=parallel_state.get_tp_group().cpu_group,
+            group=group("tp").cpu_group,
             timeout=datetime.timedelta(seconds=_OTHER_RANKS_SECONDS),
             wait_all_ranks=True,
         )

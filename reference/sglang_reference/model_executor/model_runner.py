@@ -22,9 +22,9 @@ from .._arguments.resolving import attention_backends_of, settled
 from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, released
-from ..distributed import parallel_state
 from ..speculative.spec_info import SpeculativeAlgorithm
 from . import _attention, _eager, _graphs, _joining, _layout, _loading, _weights
+from ._groups import group
 from .forward_batch_info import ForwardBatch, PPProxyTensors
 
 __all__ = ["ModelRunner", "ModelRunnerOutput"]
@@ -164,11 +164,11 @@ class ModelRunner(_Base):  # type: ignore[misc]
                 self.server_args, *place, self.dist_port, self._place, is_draft_worker=self.is_draft_worker
             )
         self.pre_model_load_memory = least
-        self.pp_group = parallel_state.get_pp_group()
+        self.pp_group = group("pp")
         if not since("0.5.22"):
-            self.tp_group = parallel_state.get_tp_group()
+            self.tp_group = group("tp")
         if not since("0.5.21"):
-            self.attention_tp_group = parallel_state.get_attn_tp_group()
+            self.attention_tp_group = group("attn_tp")
         return None if since("0.5.14") else least
 
     @released(Parameters({"pre_model_load_memory": Lifetime(gone="0.5.14")}))
