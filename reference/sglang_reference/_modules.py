@@ -176,6 +176,7 @@ MODULES: Mapping[str, Module] = {
     "mem_cache.radix_cache": _PART,
     "model_executor": _PART,
     "model_executor._attention": _WHOLE,
+    "model_executor._batch_fields": _WHOLE,
     "model_executor._decode_steps": _WHOLE,
     "model_executor._eager": _WHOLE,
     "model_executor._graphs": _WHOLE,
@@ -237,6 +238,7 @@ MODULES: Mapping[str, Module] = {
     "speculative.spec_info": _PART,
     "utils": _PART,
     "utils._host_memory": _WHOLE,
+    "utils._layers": _WHOLE,
     "utils.common": _PART,
 }
 """By the name below ``sglang.srt``; of the packages beside it, below ``sglang``."""

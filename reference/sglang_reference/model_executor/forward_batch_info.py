@@ -5,7 +5,6 @@ Facts: SGLang 0.5.11 to 0.5.23, srt/model_executor/forward_batch_info.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import total_ordering
@@ -13,10 +12,13 @@ from typing import Any
 
 import torch
 
+from sglang_reference._errors import not_covered
+
 from .._contract import since
 from .._partial import Partial
-from .._released import Lifetime, Parameters, absent, released
+from .._released import Lifetime, Parameters, released
 from ..utils.common import is_pin_memory_available
+from ._batch_fields import ABSENT, unused
 
 __all__ = [
     "CaptureHiddenMode",
@@ -215,7 +217,7 @@ class ForwardBatch(Partial):
     forward_metadata_ready: bool = False
 
     def __post_init__(self) -> None:
-        for name in _ABSENT_FIELDS:
+        for name in ABSENT:
             vars(self).pop(name, None)
 
     @classmethod
@@ -246,6 +248,10 @@ class ForwardBatch(Partial):
 
         Raises AssertionError where a batch that extends has no lists of lengths.
         """
+        if extend_position_info is not None or spec_mrope_positions is not None:
+            raise not_covered("ForwardBatch.init_new with positions from elsewhere")
+        if kv_loc_plan is not None or write_cols is not None:
+            raise not_covered("ForwardBatch.init_new with a plan of several passes over the same slots")
         told = {name: value for name in _TAKEN if (value := getattr(batch, name, None)) is not None}
         made = cls(
             forward_mode=batch.forward_mode,
@@ -310,20 +316,11 @@ class ForwardBatch(Partial):
             return not self.forward_metadata_ready
 
 
-_FIELDS: Mapping[str, Lifetime] = {
-    **dict.fromkeys(("req_to_token_pool", "token_to_kv_pool", "attn_backend"), Lifetime(gone="0.5.13")),
-    "residual_stream": Lifetime("0.5.21"),
-    "can_run_dp_cuda_graph": Lifetime(gone="0.5.19"),
-    "can_run_decode_cuda_graph": Lifetime("0.5.19"),
-    "padded_static_len": Lifetime(gone="0.5.16"),
-    "num_token_non_padded_cpu": Lifetime(gone="0.5.20"),
-    "global_num_token_non_padded_cpu": Lifetime("0.5.20"),
-    "forward_metadata_ready": Lifetime("0.5.13"),
-}
-_ABSENT_FIELDS = absent(_FIELDS)
-for _name in _ABSENT_FIELDS:
+for _name in ABSENT:
     delattr(ForwardBatch, _name)
     del ForwardBatch.__dataclass_fields__[_name]
+for _name, _value in unused().items():
+    setattr(ForwardBatch, _name, _value)
 
 # The lists of how much a batch extends by, and from where: a ModelWorkerBatch's, then the ScheduleBatch's own.
 _LENGTHS = ("extend_lens", "prefix_lens") if since("0.5.13") else ("extend_seq_lens", "extend_prefix_lens")

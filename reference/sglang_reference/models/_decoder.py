@@ -17,7 +17,8 @@ from ..layers.logits_processor import LogitsProcessor
 from ..layers.utils.common import PPMissingLayer
 from ..layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from ..model_executor.forward_batch_info import ForwardBatch, PPProxyTensors
-from ._parallel import pipeline_group, stage
+from ..utils._layers import add_prefix, make_layers
+from ._parallel import pipeline_group
 from ._weights import Expert, Part, Weights, load
 
 Sum = torch.Tensor | None
@@ -64,21 +65,25 @@ class Layer(nn.Module):
 class Stage(nn.Module):
     """A pipeline stage's part of a decoder."""
 
+    start_layer: int
+    end_layer: int
+
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
         super().__init__()
         self.config = config
         self.vocab_size = config.vocab_size
         self.pp_group = pipeline_group()
         self.embed_tokens: nn.Module = (
-            VocabParallelEmbedding(config.vocab_size, config.hidden_size, prefix=f"{prefix}.embed_tokens")
+            VocabParallelEmbedding(config.vocab_size, config.hidden_size, prefix=add_prefix("embed_tokens", prefix))
             if self.pp_group.is_first_rank
             else PPMissingLayer()
         )
-        self.layers, self.start_layer, self.end_layer = stage(
+        self.layers, self.start_layer, self.end_layer = make_layers(
             config.num_hidden_layers,
-            self.pp_group,
-            lambda index, name: self._layer(config, index, quant_config, name),
-            f"{prefix}.layers",
+            lambda idx, prefix: self._layer(config, idx, quant_config, prefix),
+            pp_rank=self.pp_group.rank_in_group,
+            pp_size=self.pp_group.world_size,
+            prefix=add_prefix("layers", prefix),
         )
         self.norm: nn.Module = (
             RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -145,7 +150,7 @@ class CausalLM(nn.Module):
         self.config = config
         self.quant_config = quant_config
         self.pp_group = pipeline_group()
-        self.model = self._stage(config, quant_config, f"{prefix}.model" if prefix else "model")
+        self.model = self._stage(config, quant_config, add_prefix("model", prefix))
         tied = getattr(config, "tie_word_embeddings", False)
         self._tied_apart = tied and self.pp_group.world_size > 1 and self.pp_group.is_last_rank
         self.lm_head: nn.Module = (
@@ -153,7 +158,9 @@ class CausalLM(nn.Module):
             if not self.pp_group.is_last_rank
             else self.model.embed_tokens
             if tied and not self._tied_apart
-            else ParallelLMHead(config.vocab_size, config.hidden_size, quant_config=quant_config, prefix="lm_head")
+            else ParallelLMHead(
+                config.vocab_size, config.hidden_size, quant_config=quant_config, prefix=add_prefix("lm_head", prefix)
+            )
         )
         self.logits_processor = LogitsProcessor(config)
 

@@ -1,18 +1,13 @@
-"""A rank's share of a model: which layers it has, and among how many ranks each of them is divided."""
+"""A rank's share of a model: among how many ranks a layer is divided, and which have the layers before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-from torch import nn
 
 from sglang_reference._errors import not_covered
 
 from .._contract import since
 from ..distributed import parallel_state
-from ..distributed.utils import get_pp_indices
-from ..layers.utils.common import PPMissingLayer
 
 
 def tensor_parallel_size() -> int:
@@ -24,16 +19,6 @@ def tensor_parallel_size() -> int:
 def pipeline_group() -> Any:
     """The ranks that have the layers one after another."""
     return _context().pp_group if since("0.5.21") else parallel_state.get_pp_group()
-
-
-def stage(
-    count: int, group: Any, layer: Callable[[int, str], nn.Module], prefix: str
-) -> tuple[nn.ModuleList, int, int]:
-    """The rank's layers of ``count``, placeholders for those of others; the first, and the one after the last."""
-    first, last = get_pp_indices(count, group.rank_in_group, group.world_size)
-    own = range(first, last)
-    layers = [layer(index, f"{prefix}.{index}") if index in own else PPMissingLayer() for index in range(count)]
-    return nn.ModuleList(layers), first, last
 
 
 def heads_of(total: int, kept: int, size: int) -> tuple[int, int]:

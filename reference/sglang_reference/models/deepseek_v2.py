@@ -23,6 +23,7 @@ from ..layers.linear import ColumnParallelLinear, MergedColumnParallelLinear, Re
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
 from ..model_executor.forward_batch_info import ForwardBatch
+from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
 from ._parallel import heads_of, refuse, tensor_parallel_size
 from ._rope import rope_of
@@ -78,14 +79,14 @@ class DeepseekV2MLP(nn.Module):
             [intermediate_size] * 2,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.gate_up_proj",
+            prefix=add_prefix("gate_up_proj", prefix),
         )
         self.down_proj = RowParallelLinear(
             intermediate_size,
             hidden_size,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.down_proj",
+            prefix=add_prefix("down_proj", prefix),
             reduce_results=reduce_results,
         )
         self.act_fn = SiluAndMul()
@@ -159,21 +160,21 @@ class DeepseekV2AttentionMLA(nn.Module):
             num_heads * self.qk_head_dim,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.q_proj",
+            prefix=add_prefix("q_proj", prefix),
         )
         self.kv_a_proj_with_mqa = ReplicatedLinear(
             hidden_size,
             kv_lora_rank + qk_rope_head_dim,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.kv_a_proj_with_mqa",
+            prefix=add_prefix("kv_a_proj_with_mqa", prefix),
         )
         self.kv_b_proj = ColumnParallelLinear(
             kv_lora_rank,
             num_heads * (qk_nope_head_dim + v_head_dim),
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.kv_b_proj",
+            prefix=add_prefix("kv_b_proj", prefix),
         )
         self.o_proj = RowParallelLinear(
             num_heads * v_head_dim,
@@ -181,7 +182,7 @@ class DeepseekV2AttentionMLA(nn.Module):
             bias=False,
             quant_config=quant_config,
             reduce_results=reduce_results,
-            prefix=f"{prefix}.o_proj",
+            prefix=add_prefix("o_proj", prefix),
         )
         self.kv_a_layernorm = RMSNorm(kv_lora_rank, eps=config.rms_norm_eps)
         self.rotary_emb = get_rope(
@@ -200,7 +201,7 @@ class DeepseekV2AttentionMLA(nn.Module):
             layer_id=layer_id or 0,
             v_head_dim=kv_lora_rank,
             quant_config=quant_config,
-            prefix=f"{prefix}.attn_mqa",
+            prefix=add_prefix("attn_mqa", prefix),
         )
         self.w_kc = self.w_vc = None
 
@@ -306,14 +307,14 @@ class DeepseekV2DecoderLayer(Layer):
             max_position_embeddings=config.max_position_embeddings,
             quant_config=quant_config,
             layer_id=layer_id,
-            prefix=f"{prefix}.self_attn",
+            prefix=add_prefix("self_attn", prefix),
         )
         self.mlp = DeepseekV2MLP(
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
             hidden_act=config.hidden_act,
             quant_config=quant_config,
-            prefix=f"{prefix}.mlp",
+            prefix=add_prefix("mlp", prefix),
         )
         self._add_norms(config)
 

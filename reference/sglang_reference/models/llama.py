@@ -17,6 +17,7 @@ from ..layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowPa
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
 from ..model_executor.forward_batch_info import ForwardBatch, PPProxyTensors
+from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
 from ._parallel import heads_of, refuse, tensor_parallel_size
 from ._rope import rope_of
@@ -60,14 +61,14 @@ class LlamaMLP(nn.Module):
             [intermediate_size] * 2,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.gate_up_proj",
+            prefix=add_prefix("gate_up_proj", prefix),
         )
         self.down_proj = RowParallelLinear(
             intermediate_size,
             hidden_size,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.down_proj",
+            prefix=add_prefix("down_proj", prefix),
             reduce_results=reduce_results,
         )
         self.act_fn = SiluAndMul()
@@ -116,7 +117,7 @@ class LlamaAttention(nn.Module):
             num_kv_heads,
             bias=bias,
             quant_config=quant_config,
-            prefix=f"{prefix}.qkv_proj",
+            prefix=add_prefix("qkv_proj", prefix),
         )
         self.o_proj = RowParallelLinear(
             num_heads * head,
@@ -124,7 +125,7 @@ class LlamaAttention(nn.Module):
             bias=bias,
             quant_config=quant_config,
             reduce_results=reduce_results,
-            prefix=f"{prefix}.o_proj",
+            prefix=add_prefix("o_proj", prefix),
         )
         self.rotary_emb = get_rope(
             head,
@@ -141,7 +142,7 @@ class LlamaAttention(nn.Module):
             num_kv_heads=self.num_kv_heads,
             layer_id=layer_id,
             quant_config=quant_config,
-            prefix=f"{prefix}.attn",
+            prefix=add_prefix("attn", prefix),
         )
 
     def forward(
@@ -184,7 +185,7 @@ class LlamaDecoderLayer(Layer):
             rope_scaling=scaling,
             max_position_embeddings=config.max_position_embeddings,
             quant_config=quant_config,
-            prefix=f"{prefix}.self_attn",
+            prefix=add_prefix("self_attn", prefix),
             bias=getattr(config, "attention_bias", False),
         )
         self.mlp = LlamaMLP(
@@ -192,7 +193,7 @@ class LlamaDecoderLayer(Layer):
             intermediate_size=config.intermediate_size,
             hidden_act=config.hidden_act,
             quant_config=quant_config,
-            prefix=f"{prefix}.mlp",
+            prefix=add_prefix("mlp", prefix),
         )
         self._add_norms(config)
 

@@ -19,6 +19,7 @@ from ..layers.moe.topk import TopK
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
 from ..model_executor.forward_batch_info import ForwardBatch
+from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
 from ._parallel import heads_of, refuse, tensor_parallel_size
 from ._rope import rope_of
@@ -48,7 +49,12 @@ class MixtralMoE(nn.Module):
         self.tp_size = tensor_parallel_size()
         self.hidden_size = hidden_size
         self.gate = ReplicatedLinear(
-            hidden_size, num_experts, bias=False, params_dtype=params_dtype, quant_config=None, prefix=f"{prefix}.gate"
+            hidden_size,
+            num_experts,
+            bias=False,
+            params_dtype=params_dtype,
+            quant_config=None,
+            prefix=add_prefix("gate", prefix),
         )
         self.topk = TopK(top_k=top_k, renormalize=True, layer_id=layer_id)
         self.experts = FusedMoE(
@@ -59,7 +65,7 @@ class MixtralMoE(nn.Module):
             intermediate_size=intermediate_size,
             params_dtype=params_dtype,
             quant_config=quant_config,
-            prefix=f"{prefix}.experts",
+            prefix=add_prefix("experts", prefix),
         )
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -101,10 +107,10 @@ class MixtralAttention(nn.Module):
             num_kv_heads,
             bias=False,
             quant_config=quant_config,
-            prefix=f"{prefix}.qkv_proj",
+            prefix=add_prefix("qkv_proj", prefix),
         )
         self.o_proj = RowParallelLinear(
-            num_heads * head, hidden_size, bias=False, quant_config=quant_config, prefix=f"{prefix}.o_proj"
+            num_heads * head, hidden_size, bias=False, quant_config=quant_config, prefix=add_prefix("o_proj", prefix)
         )
         self.rotary_emb = get_rope(
             head, rotary_dim=head, max_position=max_position, base=int(rope_theta), is_neox_style=True
@@ -116,7 +122,7 @@ class MixtralAttention(nn.Module):
             num_kv_heads=self.num_kv_heads,
             layer_id=layer_id,
             quant_config=quant_config,
-            prefix=f"{prefix}.attn",
+            prefix=add_prefix("attn", prefix),
         )
 
     def forward(
@@ -148,7 +154,7 @@ class MixtralDecoderLayer(Layer):
             layer_id=layer_id,
             rope_theta=theta,
             quant_config=quant_config,
-            prefix=f"{prefix}.self_attn",
+            prefix=add_prefix("self_attn", prefix),
         )
         self.block_sparse_moe = MixtralMoE(
             num_experts=config.num_local_experts,
@@ -157,7 +163,7 @@ class MixtralDecoderLayer(Layer):
             intermediate_size=config.intermediate_size,
             layer_id=layer_id,
             quant_config=quant_config,
-            prefix=f"{prefix}.block_sparse_moe",
+            prefix=add_prefix("block_sparse_moe", prefix),
         )
         self._add_norms(config)
 

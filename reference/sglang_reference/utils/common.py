@@ -14,17 +14,20 @@ from .. import platforms
 from .._contract import TABLE, since
 from .._released import Lifetime, absent
 from . import _host_memory
+from ._layers import add_prefix, make_layers
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "add_prefix",
     "get_available_gpu_memory",
     "get_compiler_backend",
     "get_device",
     "get_device_memory_capacity",
     "get_num_new_pages",
     "is_pin_memory_available",
+    "make_layers",
     "support_triton",
 ]
 

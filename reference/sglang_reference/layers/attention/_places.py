@@ -66,7 +66,8 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plac
     """
     sequences, new = places.positions.shape
     shared = layer.tp_k_head_num
-    grouped = queries.reshape(sequences, new, shared, -1, layer.qk_head_dim).permute(0, 2, 3, 1, 4)
+    heads = layer.tp_q_head_num
+    grouped = queries.reshape(sequences, new, shared, heads // shared, layer.qk_head_dim).permute(0, 2, 3, 1, 4)
     key = keys[places.locations].to(queries.dtype).float().permute(0, 2, 3, 1).unsqueeze(2)
     value = values[places.locations].to(queries.dtype).float().permute(0, 2, 1, 3).unsqueeze(2)
     scores = (grouped.float() @ key) * layer.scaling
@@ -75,4 +76,4 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plac
     hidden = ~places.seen(layer.sliding_window_size)
     weights = torch.softmax(scores.masked_fill(hidden[:, None, None], float("-inf")), dim=-1)
     attended = (weights @ value).permute(0, 3, 1, 2, 4)
-    return attended.reshape(sequences * new, -1, layer.v_head_dim).to(queries.dtype)
+    return attended.reshape(sequences * new, heads, layer.v_head_dim).to(queries.dtype)

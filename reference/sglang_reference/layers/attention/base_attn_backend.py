@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -41,8 +41,8 @@ class AttentionBackend(GraphMetadata, ABC):
     What a backend must have and does not raises NotImplementedError.
     """
 
-    prefill_attention_backend_str: ClassVar[str | None] = None
-    decode_attention_backend_str: ClassVar[str | None] = None
+    prefill_attention_backend_str: str | None = None
+    decode_attention_backend_str: str | None = None
     data_type: torch.dtype | None = None
     kv_cache_dtype: torch.dtype | None = None
     attn_backend_list: list[Any] | None = None
@@ -153,11 +153,22 @@ class AttentionBackend(GraphMetadata, ABC):
 
 
 _LIFETIMES = {
-    "shared_read_ends": Lifetime("0.5.18"),
-    "draft_extend_metadata_captured_in_graph": Lifetime("0.5.16"),
-    "validate_elastic_cuda_graph_recapture": Lifetime("0.5.21"),
-    "get_fused_kv_write_buffers": Lifetime("0.5.23"),
     "on_after_cuda_graph_warmup": Lifetime("0.5.12"),
+    **dict.fromkeys(
+        ("needs_cpu_seq_lens", "use_captured_forward_metadata_for_breakable_cuda_graph"), Lifetime("0.5.13")
+    ),
+    **dict.fromkeys(("prefill_attention_backend_str", "decode_attention_backend_str"), Lifetime("0.5.14")),
+    **dict.fromkeys(("draft_extend_metadata_captured_in_graph", "supports_ragged_verify_graph"), Lifetime("0.5.16")),
+    "supports_full_cuda_graph_chunked_prefix": Lifetime("0.5.17"),
+    **dict.fromkeys(("shared_read_ends", "extend_dummy_seqs_capped_by_req_pool"), Lifetime("0.5.18")),
+    **dict.fromkeys(
+        ("attn_backend_list", "data_type", "forward_metadata", "kv_cache_dtype", "kv_index_translator"),
+        Lifetime("0.5.19"),
+    ),
+    "supports_draft_extend_metadata_staging": Lifetime("0.5.20"),
+    "validate_elastic_cuda_graph_recapture": Lifetime("0.5.21"),
+    "prefill_cuda_graph_max_batch_size": Lifetime("0.5.22"),
+    "get_fused_kv_write_buffers": Lifetime("0.5.23"),
 }
 for _name in absent(_LIFETIMES):
     delattr(AttentionBackend, _name)
