@@ -10,6 +10,7 @@ else in this plugin is the same for all releases from 0.5.11 on.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from sglang_simulated.hardware import has_library
@@ -68,8 +69,8 @@ class _AnswersFlags:
         return _memory_pool("MHATokenToKVPool")
 
     def get_mla_kv_pool_cls(self) -> type:
-        """SGLang's pool for multi-head latent attention."""
-        return _memory_pool("MLATokenToKVPool")
+        """SGLang's pool for multi-head latent attention, which takes what SGLang hands a platform's."""
+        return _latent_pool()
 
     def get_nsa_kv_pool_cls(self) -> type:
         """SGLang's pool for sparse attention, as 0.5.11 and 0.5.12 call it."""
@@ -85,6 +86,20 @@ class _AnswersFlags:
 
         allocator: type = PagedTokenToKVPoolAllocator
         return allocator
+
+
+@functools.cache
+def _latent_pool() -> type:
+    """SGLang's latent pool, but for an argument that SGLang hands platforms alone and its own class does not know."""
+    base: Any = _memory_pool("MLATokenToKVPool")
+
+    class SimMLATokenToKVPool(base):  # type: ignore[misc]
+        """Has no index: ``index_head_dim`` is None but for sparse attention, which has a pool of its own."""
+
+        def __init__(self, *args: Any, index_head_dim: int | None = None, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    return SimMLATokenToKVPool
 
 
 def _memory_pool(name: str) -> type:
