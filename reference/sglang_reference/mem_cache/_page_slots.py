@@ -12,6 +12,47 @@ from typing import Any
 import torch
 
 
+def extended(
+    prefix_lens: torch.Tensor, seq_lens: torch.Tensor, last_loc: torch.Tensor, pages: torch.Tensor, page_size: int
+) -> torch.Tensor:
+    """The slots of all tokens from ``prefix_lens`` up to ``seq_lens``, request by request.
+
+    Both are on the host. ``last_loc`` has the slot of each request's last token so far, ``pages`` the new pages in
+    order; they, and the slots, are on the device.
+    """
+    begun = -(-prefix_lens // page_size)  # how many pages each request has
+    wanted = -(-seq_lens // page_size) - begun
+    lengths = seq_lens - prefix_lens
+    request = torch.repeat_interleave(lengths)
+    nth = torch.arange(len(request)) - (torch.cumsum(lengths, 0) - lengths)[request]
+    position = prefix_lens[request] + nth
+    page = position // page_size
+    in_last_page = page < begun[request]
+    first_page = len(lengths) + torch.cumsum(wanted, 0) - wanted - begun
+    start = torch.where(in_last_page, request, first_page[request] + page)
+    offset = torch.where(in_last_page, nth, position % page_size)
+    start, offset = torch.stack((start, offset)).to(pages.device)
+    slots: torch.Tensor = _starts(last_loc, pages, page_size)[start] + offset
+    return slots
+
+
+def next_slots(seq_lens: torch.Tensor, last_loc: torch.Tensor, pages: torch.Tensor, page_size: int) -> torch.Tensor:
+    """The slot of each request's newest token, ``seq_lens`` counting it: after the last, or the first of a new page.
+
+    ``seq_lens`` is on the host; ``last_loc``, ``pages`` and the slots are on the device.
+    """
+    if not len(pages):
+        return last_loc + 1
+    fresh = (seq_lens - 1) % page_size == 0
+    start = torch.where(fresh, len(seq_lens) - 1 + torch.cumsum(fresh, 0), torch.arange(len(seq_lens)))
+    return _starts(last_loc, pages, page_size)[start.to(pages.device)]
+
+
+def _starts(last_loc: torch.Tensor, pages: torch.Tensor, page_size: int) -> torch.Tensor:
+    """Where slots are counted from: after each request's last one, then each new page's first."""
+    return torch.cat((last_loc.to(torch.int64) + 1, pages * page_size))
+
+
 def alloc_extend_naive(
     prefix_lens: torch.Tensor,
     seq_lens: torch.Tensor,
@@ -21,36 +62,5 @@ def alloc_extend_naive(
     page_size: int,
     device: Any,
 ) -> None:
-    """Write into ``out_indices`` the slots of all tokens from ``prefix_lens`` up to ``seq_lens``, request by request.
-
-    ``last_loc`` is the slot of each request's last token so far, ``free_pages`` has the new pages in order.
-    """
-    number = out_indices.shape[0]
-    if number == 0:
-        return
-    begun = (prefix_lens + page_size - 1) // page_size
-    wanted = (seq_lens + page_size - 1) // page_size - begun
-    first_page = torch.cumsum(wanted, 0) - wanted
-    lengths = seq_lens - prefix_lens
-    start = torch.cumsum(lengths, 0) - lengths
-    request = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=number)
-    # Everything that is a request's own, for each of its tokens at once.
-    start, prefix, begun, first_page, last = torch.stack((start, prefix_lens, begun, first_page, last_loc))[:, request]
-    position = torch.arange(number, device=device) - start + prefix
-    out_indices.copy_(last + 1 + position - prefix)
-    if len(free_pages):
-        page = (first_page + position // page_size - begun).clamp(0, len(free_pages) - 1)
-        fresh = free_pages[page] * page_size + position % page_size
-        out_indices.copy_(torch.where(position < begun * page_size, out_indices, fresh))
-
-
-def next_slots(
-    seq_lens: torch.Tensor, last_loc: torch.Tensor, free_pages: torch.Tensor, page_size: int
-) -> torch.Tensor:
-    """The slot of each request's newest token, ``seq_lens`` counting it: after the last, or the first of a new page."""
-    following = last_loc + 1
-    if not len(free_pages):
-        return following
-    fresh = (seq_lens - 1) % page_size == 0
-    rank = (torch.cumsum(fresh, 0) - 1).clamp(0, len(free_pages) - 1)
-    return torch.where(fresh, free_pages[rank] * page_size, following)
+    """Write the slots of :func:`extended` into ``out_indices``; ``free_pages`` may have more pages than are new."""
+    out_indices.copy_(extended(prefix_lens.cpu(), seq_lens.cpu(), last_loc, free_pages, page_size))

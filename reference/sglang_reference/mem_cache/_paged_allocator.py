@@ -15,7 +15,7 @@ from .._released import Lifetime, Parameters, released
 from ..utils.common import get_num_new_pages
 from ._allocators import BaseTokenToKVPoolAllocator, home
 from ._kv_pools import COPIED
-from ._page_slots import alloc_extend_naive, next_slots
+from ._page_slots import extended, next_slots
 from ._placing import placed
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
         pages = self._take(num_new_pages)
         if pages is None:
             return None
-        slots = torch.empty((extend_num_tokens,), dtype=torch.int64, device=self.device)
-        alloc_extend_naive(prefix_lens, seq_lens, last_loc, pages, slots, self.page_size, self.device)
-        return slots
+        return extended(prefix_lens_cpu, seq_lens_cpu, last_loc, pages, self.page_size)
 
     def alloc_decode(  # type: ignore[override]
         self, seq_lens: torch.Tensor, seq_lens_cpu: torch.Tensor, last_loc: torch.Tensor
@@ -125,7 +123,7 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
         if self.debug_mode:
             assert torch.all((last_loc + 2) % self.page_size == seq_lens % self.page_size), "last_loc is not the last"
         pages = self._take(get_num_new_pages(seq_lens_cpu, self.page_size, decode=True))
-        return None if pages is None else next_slots(seq_lens, last_loc, pages, self.page_size)
+        return None if pages is None else next_slots(seq_lens_cpu, last_loc, pages, self.page_size)
 
     def free(self, free_index: torch.Tensor) -> None:
         """Take back every page that one of these slots is in."""
