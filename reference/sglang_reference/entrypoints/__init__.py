@@ -1,0 +1,1 @@
+"""``sglang.srt.entrypoints``: how a server is started."""

@@ -1,0 +1,1 @@
+"""``sglang.srt.managers``: who takes requests, makes batches of them, and has them computed."""
