@@ -30,13 +30,19 @@ from sglang_conformance.journey.order import COUNTS, ORDERS
 from sglang_conformance.journey.rows import named, rows, short
 from sglang_conformance.journey.story import Failure, Journey, first_failure
 from sglang_conformance.journey.trace import (
+    ATTENTION,
     DEVICE,
+    END,
+    FAILED,
+    GRAPHS,
     GROUPS,
     IMPORTED,
     MODEL,
     PLUGINS,
     POOLS,
     RESOLVED,
+    TOKEN,
+    Event,
     Place,
     Role,
     Tally,
@@ -217,6 +223,31 @@ def test_an_error_that_the_core_caught_is_no_failure() -> None:
     assert failure.what == 'the process ended after "first token"'
 
 
+def test_an_error_of_the_core_is_told_with_what_it_had_asked_last() -> None:
+    wrong = without(worker(0), END, TOKEN, ATTENTION, GRAPHS, "get_graph_runner_cls")
+    answer = edited(wrong, "get_kv_pool_cls", result="class Pool")
+    error = "TypeError: Acme.get_kv_pool_cls(kind='mha') returned Pool; expected a subclass of MHATokenToKVPool"
+    last = max(event.until for event in answer.events)
+    dies = Event(900, "moment", FAILED, last, Place("acme/pool.py", 3, "vendor"), seconds=0.0, error=error)
+    failure = first_failure([replace(answer, events=(*answer.events, dies))])
+    assert failure is not None
+    assert (failure.what, failure.member, failure.cause) == (error, "get_kv_pool_cls", "acme/pool.py:3")
+    assert failure.why == "the platform was last asked get_kv_pool_cls() = class Pool"
+    mute = replace(dies, error="KeyError: 'x'")
+    failure = first_failure([replace(answer, events=(*answer.events, mute))])
+    assert failure is not None
+    assert (failure.member, failure.fault) == ("", "unknown")
+
+
+def test_the_line_of_an_error_is_told_beside_the_member_that_raised_it() -> None:
+    error = "RuntimeError: no"
+    raised = stopped(worker(0), "get_device", error=error)
+    dies = Event(900, "moment", FAILED, 9.0, Place("acme/deep.py", 7, "vendor"), seconds=0.0, error=error)
+    failure = first_failure([replace(raised, events=(*raised.events, dies))])
+    assert failure is not None
+    assert (failure.member, failure.cause) == ("get_device", "acme/deep.py:7")
+
+
 def test_a_process_that_hung_or_vanished_is_told_by_what_it_was_in() -> None:
     hung = first_failure([launcher(), stopped(worker(0), "get_device"), stopped(worker(1), GROUPS)])
     assert hung is not None
@@ -265,7 +296,7 @@ def test_a_hooks_target_is_short_in_a_row() -> None:
 
 
 GOOD = journey(served(), served("deepseek, PP 2", not_run="sgl-kernel is not installed", traces=()))
-FAILED = journey(
+BROKEN = journey(
     served(),
     served(
         "mla",
@@ -286,7 +317,7 @@ FAILED = journey(
 
 
 def test_a_record_reads_back_unchanged() -> None:
-    for record in (GOOD, FAILED):
+    for record in (GOOD, BROKEN):
         assert Journey.from_json(json.loads(record.dumps())) == record
     with pytest.raises(ValueError, match="schema"):
         Journey.from_json({"schema": "sglang-conformance/bench/1"})
@@ -294,14 +325,14 @@ def test_a_record_reads_back_unchanged() -> None:
 
 def test_a_journey_is_good_when_all_that_ran_was_right() -> None:
     assert GOOD.good
-    assert not FAILED.good
+    assert not BROKEN.good
     assert not journey().good
     assert not journey(served(right=63)).good
-    assert FAILED.failed is FAILED.legs[1]
+    assert BROKEN.failed is BROKEN.legs[1]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-@pytest.mark.parametrize("record", [GOOD, FAILED])
+@pytest.mark.parametrize("record", [GOOD, BROKEN])
 def test_every_line_fits_the_terminal(record: Journey, width: int) -> None:
     lines = list(text.lines(record, width))
     assert all(line == line.rstrip() and line.isprintable() for line in lines)
@@ -324,7 +355,7 @@ def test_the_story_says_when_who_what_and_how_long() -> None:
 
 
 def test_a_failure_is_told_with_member_role_and_line_and_closes_the_story() -> None:
-    lines = list(text.lines(FAILED))
+    lines = list(text.lines(BROKEN))
     assert "  FAILED  get_device() raised OSError, in worker 0, 1.25 s after the start" in lines
     assert "          member  get_device" in lines
     assert "          called  by a.py:3" in lines

@@ -22,6 +22,7 @@ from sglang_conformance.journey.shown import raised, shown
 from sglang_conformance.journey.trace import (
     BEFORE,
     END,
+    FAILED,
     HOOKS,
     IMPORTED,
     PLUGINS,
@@ -234,6 +235,23 @@ def test_a_process_that_ends_at_once_leaves_the_call_it_was_in(tmp_path: Path) -
     assert before.at > 0
     assert (call.name, call.ended, call.seconds) == ("get_device", False, None)
     assert Trace.from_json(json.loads(json.dumps(trace.to_json()))) == trace
+
+
+def test_what_ends_a_process_is_told_with_the_line_of_the_vendor(tmp_path: Path) -> None:
+    recorder = Recorder(Role("worker", 0), tmp_path)
+    vendor: dict[str, Any] = {"__name__": "acme.deep"}
+    exec("def fail():\n    return [][3]\n", vendor)
+    core: dict[str, Any] = {"__name__": "sglang.srt.utils.common", "fail": vendor["fail"]}
+    exec("def go():\n    fail()\n", core)
+    with pytest.raises(IndexError) as caught:
+        core["go"]()
+    recorder.failed(caught.value)
+    (event,) = read(tmp_path)[0].of("moment", FAILED)
+    assert (str(event.by), event.by.origin, event.error) == (
+        "acme/deep.py:2",
+        "vendor",
+        "IndexError: list index out of range",
+    )
 
 
 def test_lines_that_were_cut_short_are_left_out() -> None:

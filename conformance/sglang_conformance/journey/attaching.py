@@ -24,8 +24,9 @@ from typing import Any
 
 from ..contract.model import Contract
 from . import hooked, moments
-from .recording import Recorder, caller, calling
+from .recording import Recorder
 from .trace import BEFORE, IMPORTED, RESOLVED, Role
+from .whose import caller, calling
 
 _PLATFORMS = "sglang.srt.platforms"
 _RECORDED = frozenset({"method", "classmethod", "contextmanager"})

@@ -158,13 +158,18 @@ def _bounds(trace: Trace, count: Count) -> tuple[int, int | None]:
 
 
 def callers(trace: Trace, contract: Contract) -> Iterator[Finding]:
-    """Calls of the core from a file in which the release has none: the host is not as the release is."""
+    """Calls of the core from a file in which the release has none: the host is not as the release is.
+
+    Which file asks what the platform is, says nothing.
+    """
     seen = set()
     for event in trace.from_core():
         known = _paths(contract, event.name)
         # A private module of the reference holds what several of SGLang's bring out.
         private = any(part.startswith("_") for part in event.by.path.split("/"))
         if private or event.by.path in known or (event.name, event.by.path) in seen:
+            continue
+        if event.name.startswith(_QUESTIONS):
             continue
         if event.by.path.startswith("srt/platforms/") or _passed_on(contract, event.name):
             continue

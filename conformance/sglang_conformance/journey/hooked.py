@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import moments
-from .recording import Recorder, caller
+from .recording import Recorder
 from .trace import BEFORE
+from .whose import caller
 
 
 def patch(module: types.ModuleType, recorder: Recorder, undo: contextlib.ExitStack) -> None:
@@ -64,8 +65,9 @@ def _running(recorder: Recorder, target: str, told: str, hook: Callable[..., Any
 
 
 def _told(hook_type: Any, hook: Any, source: Any = None) -> str:
-    """A hook as ``AFTER vendor.hooks.watch``."""
+    """A hook as ``AFTER vendor.hooks.watch``, or ``REPLACE class vendor.hooks.Runner``."""
     kind = getattr(hook_type, "name", str(hook_type))
     inner = hook.func if isinstance(hook, functools.partial) else hook
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
-    return f"{kind} {getattr(inner, '__module__', None) or type(inner).__module__}.{name}"
+    what = "class " if isinstance(hook, type) else ""
+    return f"{kind} {what}{getattr(inner, '__module__', None) or type(inner).__module__}.{name}"

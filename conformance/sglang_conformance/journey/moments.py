@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .order import holds
-from .recording import Recorder, caller
+from .recording import Recorder
 from .trace import ARGUMENTS, ATTENTION, DEVICE, GRAPHS, GROUPS, HOOKS, MEMORY, MODEL, PLUGINS, POOLS
+from .whose import caller
 
 _RUNNER = "sglang.srt.model_executor.model_runner"
 
@@ -39,9 +40,9 @@ class Moment:
 MOMENTS = (
     Moment(PLUGINS, "sglang.srt.plugins", "load_plugins"),
     Moment(HOOKS, "sglang.srt.plugins.hook_registry", "HookRegistry.apply_hooks"),
-    # Until 0.5.18 the arguments are settled where they are made, srt/server_args.py; later by a pipeline.
+    # srt/server_args.py: until 0.5.18 the arguments are settled where they are made, later when they are first needed.
     Moment(ARGUMENTS, "sglang.srt.server_args", "ServerArgs.__post_init__", until="0.5.19"),
-    Moment(ARGUMENTS, "sglang.srt.arg_groups.pipeline", "run_resolution_pipeline", since="0.5.19"),
+    Moment(ARGUMENTS, "sglang.srt.server_args", "ServerArgs.resolve_once", since="0.5.19"),
     # 0.5.20, srt/model_executor/model_runner.py; 0.5.21, srt/managers/scheduler.py: before there is a model runner.
     Moment(DEVICE, _RUNNER, "ModelRunner.init_torch_distributed", until="0.5.21"),
     Moment(DEVICE, "sglang.srt.distributed.bootstrap", "init_parallel_runtime", since="0.5.21"),
@@ -82,12 +83,20 @@ def _patch(module: types.ModuleType, told: tuple[Moment, ...], recorder: Recorde
 def _telling(recorder: Recorder, moment: Moment, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def tell(*args: Any, **kwargs: Any) -> Any:
-        if moment.name == PLUGINS and sys.modules[moment.module]._plugins_loaded:
+        if _done(moment, args):
             return function(*args, **kwargs)  # it does nothing then
         with recorder.recorded("moment", moment.name, caller()):
             return function(*args, **kwargs)
 
     return tell
+
+
+def _done(moment: Moment, args: tuple[Any, ...]) -> bool:
+    """Whether a function that works once has worked before."""
+    if moment.name == PLUGINS:
+        return bool(sys.modules[moment.module]._plugins_loaded)
+    # 0.5.19 to 0.5.23, srt/server_args.py.
+    return moment.name == ARGUMENTS and bool(args) and bool(vars(args[0]).get("_resolution_finished"))
 
 
 def put(owner: Any, name: str, around: Callable[[Any], Any], undo: contextlib.ExitStack) -> None:

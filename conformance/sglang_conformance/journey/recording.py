@@ -9,26 +9,22 @@ import contextlib
 import itertools
 import json
 import os
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from .shown import raised, shown
-from .trace import END, NOWHERE, Event, Kind, Origin, Place, Role, Tally, Trace, of_lines
+from .trace import END, FAILED, NOWHERE, Event, Kind, Place, Role, Tally, Trace, of_lines
+from .whose import born, caller
 
 KEEP = 200
 """So many events of one kind and name from one place are kept; of more only the number and the time, and the errors."""
 
-_CORE = frozenset({"sglang", "sglang_reference"})
-_PASSED_OVER = sys.stdlib_module_names | {"torch"}
 _PASS_ON: dict[Kind, tuple[str, ...]] = {"call": (), "hook": ("sglang.srt.plugins.hook_registry",)}
-_HERE = __name__.rpartition(".")[0]
 
 
 class Recorder:
@@ -100,6 +96,10 @@ class Recorder:
         if name == END:
             self._settle()
         self.end(self.begin("moment", name, caller(), detail=detail))
+
+    def failed(self, error: BaseException) -> None:
+        """What ends this process: ``by`` is the innermost line of the vendor's code that it came through, else any."""
+        self.end(self.begin("moment", FAILED, born(error), detail=raised(error)), error=raised(error))
 
     @contextlib.contextmanager
     def moment(self, name: str, detail: str = "") -> Iterator[None]:
@@ -190,44 +190,6 @@ class Recorder:
             if self._file is not None:
                 with contextlib.suppress(OSError):  # a full disk is no reason to disturb the platform
                     os.write(self._file, f"{line}\n".encode())
-
-
-def caller(*over: str) -> Place:
-    """The line of code that called: the innermost that is neither the journey's own, the standard library nor torch.
-
-    Modules named in ``over`` are passed over as well.
-    """
-    frame = calling(*over)
-    if frame is None:
-        return NOWHERE
-    name = _module(frame)
-    return Place(_path(name, frame), frame.f_lineno, origin(name))
-
-
-def calling(*over: str) -> FrameType | None:
-    """The frame of that line."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = _module(frame)
-        if not name.startswith(_HERE) and name.partition(".")[0] not in _PASSED_OVER and name not in over:
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", ""))
-
-
-def origin(module: str) -> Origin:
-    """Whose code a module is."""
-    top = module.partition(".")[0]
-    return "core" if top in _CORE else "kit" if top == "sglang_conformance" else "vendor" if top else "unknown"
-
-
-def _path(module: str, frame: FrameType) -> str:
-    names = module.removeprefix("sglang.").replace(".", "/")
-    return f"{names}/__init__.py" if "__path__" in frame.f_globals else f"{names}.py"
 
 
 def _opened(path: Path) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .expected import Alive, Fault, Finding, alive
-from .trace import Event, Trace
+from .rows import QUESTIONS
+from .trace import FAILED, Event, Trace
 
 SCHEMA = "sglang-conformance/journey/1"
 
@@ -157,7 +158,24 @@ def _raised(trace: Trace, offset: float) -> Failure | None:
     deadly = _deadly(trace)
     if deadly is None:
         return None
-    return _failure(trace, deadly, offset, f"{_told(deadly)} raised {deadly.error}", "")
+    told = trace.first("moment", FAILED)
+    cause = str(told.by) if told and told.by.line else ""
+    if deadly.kind == "moment":
+        return _by_the_core(trace, deadly, offset, cause)
+    return replace(_failure(trace, deadly, offset, f"{_told(deadly)} raised {deadly.error}", ""), cause=cause)
+
+
+def _by_the_core(trace: Trace, event: Event, offset: float, cause: str) -> Failure:
+    """An error that no call of the platform raised: the core, or a hook, was not content with what it had."""
+    asked = [e for e in trace.from_core() if e.number < event.number and not e.name.startswith(QUESTIONS)]
+    last = asked[-1] if asked else None
+    answer = f" = {last.result}" if last and last.result else ""
+    why = f"the platform was last asked {last}{answer}" if last else ""
+    member = last.name if last and last.name in event.error else ""
+    caller = str(last.by) if last and last.by.line else ""
+    what = event.error if event.name == FAILED else f"{_told(event)} raised {event.error}"
+    fault: Fault = "platform" if member else "unknown"
+    return Failure(what, why, member, str(trace.role), caller, cause, fault, offset + event.at)
 
 
 def _hung(trace: Trace, offset: float) -> Failure | None:
@@ -191,10 +209,8 @@ def _deadly(trace: Trace) -> Event | None:
 
 
 def _failure(trace: Trace, event: Event, offset: float, what: str, why: str) -> Failure:
-    core = event.by.origin == "core" and not trace.nested(event)
-    fault: Fault = "platform" if event.kind in ("call", "hook") or not core else "unknown"
     caller = str(event.by) if event.by.line else ""
-    return Failure(what, why, event.name, str(trace.role), caller, fault=fault, at=offset + event.at)
+    return Failure(what, why, event.name, str(trace.role), caller, fault="platform", at=offset + event.at)
 
 
 def _told(event: Event) -> str:

@@ -119,8 +119,8 @@ def lasted(seconds: float) -> str:
 def _hooks(found: tuple[Alive, ...], width: int) -> Iterator[str]:
     for hook in found:
         where = f"ran {hook.times}x in {', '.join(hook.ran)}" if hook.ran else "did not run"
-        if hook.times == 0 and hook.hook.startswith("REPLACE") and hook.applied:
-            where = "in place"
+        if " class " in hook.hook and hook.applied:
+            where = f"in place in {', '.join(hook.applied)}"
         if not hook.applied:
             where = "COULD NOT BE APPLIED"
         text = f"{one_line(hook.hook)} on {one_line(hook.target)}: {where}"

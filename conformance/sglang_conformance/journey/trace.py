@@ -22,7 +22,7 @@ PLUGINS, HOOKS = "plugins loaded", "hooks applied"
 ARGUMENTS = "arguments settled"
 DEVICE, GROUPS, MEMORY = "device started", "groups made", "memory measured"
 MODEL, POOLS, ATTENTION, GRAPHS = "model loaded", "pools made", "attention made", "graphs captured"
-TOKEN, END = "first token", "end"
+TOKEN, END, FAILED = "first token", "end", "failed"
 BEFORE = "before the trace began"
 IMPORTED = "while a module is imported"
 
