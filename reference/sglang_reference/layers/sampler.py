@@ -1,7 +1,7 @@
 """``sglang.srt.layers.sampler``: the next token of each request, from its logits.
 
 The greatest, where all requests are greedy; else one drawn by temperature, and by top-k, top-p and min-p where any
-request has them. Logits that are no numbers are found: up to 0.5.13 where the server's arguments ask for it, and
+request has them. Logits that are no numbers are found: up to 0.5.12 where the server's arguments ask for it, and
 replaced; from 0.5.14 on by ``SGLANG_ENABLE_ASYNC_ASSERT`` (and ``SGLANG_ENABLE_NAN_LOGITS_CHECK``), while
 ``SGLANG_SANITIZE_NAN_LOGITS`` replaces them. Facts: SGLang 0.5.11 to 0.5.23, srt/layers/sampler.py and
 srt/utils/async_probe.py.
@@ -18,6 +18,7 @@ import torch.distributed
 
 from sglang_reference._errors import not_covered
 
+from .._arguments.published import published
 from .._contract import since
 from .._released import Lifetime, Parameters, released
 from ..distributed import parallel_state
@@ -27,7 +28,7 @@ from .utils._operator import PartialModule
 
 logger = logging.getLogger(__name__)
 
-_BUILT_IN = ("flashinfer", "pytorch", "ascend")
+_BUILT_IN = ("flashinfer", "pytorch", "ascend", "intel_xpu")
 _CUSTOM_SAMPLER_FACTORIES: dict[str, Callable[[], Sampler]] = {}
 _FORWARD = Parameters({"logprob_logits": Lifetime("0.5.22")})
 _DRAWN = Parameters({"return_filtered_probs": Lifetime("0.5.20"), "max_top_k": Lifetime("0.5.22")})
@@ -43,11 +44,7 @@ class Sampler(PartialModule):
     def __init__(self) -> None:
         super().__init__()
         self.tp_sync_group = parallel_state.get_tp_group().device_group
-        self.use_nan_detection = False
-        if not since("0.5.13"):
-            from ..server_args import get_global_server_args
-
-            self.use_nan_detection = bool(get_global_server_args().enable_nan_detection)
+        self.use_nan_detection = not since("0.5.13") and bool(getattr(published(), "enable_nan_detection", False))
 
     def _preprocess_logits(self, logits: torch.Tensor, sampling_info: SamplingBatchInfo) -> torch.Tensor:
         if sampling_info.has_custom_logit_processor:
@@ -121,16 +118,16 @@ def register_sampler_backend(backend: str, factory: Callable[[], Sampler]) -> No
 
 
 def create_sampler(backend: str | None = None) -> Sampler:
-    """The sampler of a registered backend, or SGLang's own.
+    """The sampler of a registered backend, or SGLang's own; the server's arguments say which, unless it is given.
 
     Raises TypeError where the factory makes something else, ValueError for an unknown name.
     """
+    backend = backend or getattr(published(), "sampling_backend", None)
     if backend in _CUSTOM_SAMPLER_FACTORIES:
         sampler = _CUSTOM_SAMPLER_FACTORIES[backend]()
         if not isinstance(sampler, Sampler):
-            raise TypeError(
-                f"the factory of the sampling backend {backend!r} made a {type(sampler).__name__}, no Sampler"
-            )
+            made = type(sampler).__name__
+            raise TypeError(f"the factory of the sampling backend {backend!r} must make a Sampler, and made: {made}")
         return sampler
     if backend is None or backend in _BUILT_IN:
         return Sampler()
