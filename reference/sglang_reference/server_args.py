@@ -15,10 +15,12 @@ from ._arguments.published import publish, published
 from ._arguments.resolving import attention_backends_of
 from ._contract import since
 from ._partial import refuse
+from ._ports import PortArgs
 
 __all__ = [
     "ATTENTION_BACKEND_CHOICES",
     "QUANTIZATION_CHOICES",
+    "PortArgs",
     "ServerArgs",
     "add_attention_backend_choices",
     "add_quantization_method_choices",
