@@ -153,7 +153,7 @@ PLANTED: Sequence[Planted] = (
         (
             Edit(
                 "releases.py",
-                '        return _memory_pool("MLATokenToKVPool")\n',
+                "        return _latent_pool()\n",
                 "        from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool\n\n"
                 "        class Planted(MHATokenToKVPool): ...\n\n        return Planted\n",
             ),

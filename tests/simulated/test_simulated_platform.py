@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -221,6 +222,9 @@ def test_a_release_without_capabilities_gets_flags_and_pool_hooks() -> None:
     assert (platform.support_piecewise_cuda_graph(), platform.supports_fp8()) == (False, False)
     for newer in ("capabilities", "get_kv_pool_cls"):
         assert not hasattr(platform, newer)
-    # The reference host has no memory pools: the hook reaches for SGLang's own, and the host says what is missing.
-    with pytest.raises(ImportError, match=r"sglang\.srt\.mem_cache"):
-        platform.get_mha_kv_pool_cls()
+    pools = importlib.import_module("sglang.srt.mem_cache.memory_pool")
+    assert platform.get_mha_kv_pool_cls() is pools.MHATokenToKVPool
+    latent = platform.get_mla_kv_pool_cls()
+    assert issubclass(latent, pools.MLATokenToKVPool)
+    sizes = {"kv_lora_rank": 4, "qk_rope_head_dim": 2, "layer_num": 1, "dtype": torch.float32, "device": "cpu"}
+    latent(8, page_size=4, enable_memory_saver=False, index_head_dim=None, **sizes)  # as SGLang makes it
