@@ -36,6 +36,7 @@ from sglang_conformance.journey.trace import (
     FAILED,
     GRAPHS,
     GROUPS,
+    HOOKS,
     IMPORTED,
     MODEL,
     PLUGINS,
@@ -166,6 +167,16 @@ def test_what_comes_too_early_is_told_with_what_should_precede_it() -> None:
     wrong = [f for f in found(worker(0, steps=steps)) if f.rule == "order"]
     assert {f.member for f in wrong} == {POOLS, "get_kv_pool_cls"}
     assert all(f.why.startswith("0.5.") and ".py" in f.why for f in wrong)
+
+
+def test_a_hook_on_the_model_runner_has_the_backend_made_when_the_plugins_are_loaded() -> None:
+    hooked = moment(
+        PLUGINS, moment(HOOKS, (f"applied {TARGET}", "srt/plugins/hook_registry.py", (call("init_backend"),)))
+    )
+    assert told(made(Role("worker", 0), [hooked, moment(DEVICE), moment(MODEL, call("post_load_model"))])) == []
+    (finding,) = found(made(Role("launcher"), [hooked]))
+    assert (finding.rule, finding.fault) == ("launcher", "host")
+    assert finding.what.endswith(f"while {TARGET} was imported to be hooked")
 
 
 def test_a_call_from_where_the_release_has_none_is_the_hosts_own() -> None:

@@ -237,6 +237,24 @@ def test_a_process_that_ends_at_once_leaves_the_call_it_was_in(tmp_path: Path) -
     assert Trace.from_json(json.loads(json.dumps(trace.to_json()))) == trace
 
 
+def test_a_fork_writes_nothing_into_the_trace_of_its_parent(tmp_path: Path) -> None:
+    code = f"""
+        import os, pathlib
+        from sglang_conformance.journey.recording import Recorder
+        from sglang_conformance.journey.trace import Role
+
+        recorder = Recorder(Role("launcher"), pathlib.Path({str(tmp_path)!r}))
+        recorder.mark("mine")
+        child = os.fork()
+        recorder.mark("after")
+        if child:
+            os.waitpid(child, 0)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
+    (trace,) = read(tmp_path)
+    assert [event.name for event in trace.events] == ["mine", "after"]
+
+
 def test_what_ends_a_process_is_told_with_the_line_of_the_vendor(tmp_path: Path) -> None:
     recorder = Recorder(Role("worker", 0), tmp_path)
     vendor: dict[str, Any] = {"__name__": "acme.deep"}

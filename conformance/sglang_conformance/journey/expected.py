@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..contract.model import Contract
-from .order import COUNTS, ORDERS, Count, What, holds
+from .order import COUNTS, ORDERS, Count, Fault, What, holds
 from .trace import IMPORTED, PLUGINS, RESOLVED, Event, Trace
 
 Rule = Literal["early", "launcher", "count", "order", "caller", "unfinished", "hooks"]
-Fault = Literal["platform", "host", "unknown"]
 
 STARTS = frozenset({"init_backend", "set_device"})
 """What starts a device: never in the launching process, whatever the release calls."""
@@ -97,7 +96,9 @@ def in_launcher(trace: Trace, contract: Contract) -> Iterator[Finding]:
             )
             why = f"{contract.release}: {by}; the launching process spawns them, and has no device of its own"
             fault: Fault = "host" if event.by.origin == "core" and not trace.nested(event) else "platform"
-            yield _finding("launcher", trace, event, f"{event} was called in the launching process", why, fault)
+            target = _imported_for(trace, event)
+            how = f", while {target} was imported to be hooked" if target else ""
+            yield _finding("launcher", trace, event, f"{event} was called in the launching process{how}", why, fault)
 
 
 def not_for_the_launcher(contract: Contract) -> frozenset[str]:
@@ -112,7 +113,11 @@ def not_for_the_launcher(contract: Contract) -> frozenset[str]:
 
 
 def orders(trace: Trace, release: str) -> Iterator[Finding]:
-    """What came too early in a worker, or without what must precede it."""
+    """What came too early in a worker, or without what must precede it.
+
+    A hook on a method of the model runner imports it when the plugins are loaded, and so has the backend made then:
+    that is how SGLang does it, and nobody's mistake.
+    """
     if trace.role.kind != "worker":
         return
     for order in ORDERS:
@@ -120,11 +125,11 @@ def orders(trace: Trace, release: str) -> Iterator[Finding]:
         if then is None or not holds(release, order.since, order.until):
             continue
         first = _first(trace, order.first)
-        if first is None:
+        if first is None or _imported_for(trace, first) or _imported_for(trace, then):
             continue  # how often it must be is another rule
         if (first.until if order.ended else first.at) > then.at:
             what = f"{_named(order.then)} came before {_named(order.first)}{' was done' if order.ended else ''}"
-            yield _finding("order", trace, then, what, order.why, "unknown")
+            yield _finding("order", trace, then, what, order.why, order.fault)
 
 
 def counts(trace: Trace, contract: Contract, out_of_tree: bool, own_device: bool) -> Iterator[Finding]:
@@ -239,6 +244,11 @@ def _alive(traces: Sequence[Trace], start: float, target: str, hook: str) -> Ali
 
 def _finding(rule: Rule, trace: Trace, event: Event, what: str, why: str, fault: Fault) -> Finding:
     return Finding(rule, event.name, str(trace.role), str(event.by) if event.by.line else "", what, why, fault)
+
+
+def _imported_for(trace: Trace, event: Event) -> str:
+    """The hook's target whose module was imported when the core did this; empty for all else."""
+    return next((outer.name for outer in trace.around(event) if outer.kind == "applied"), "")
 
 
 def _first(trace: Trace, wanted: What) -> Event | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from packaging.version import Version
 
 from .trace import ATTENTION, DEVICE, END, GRAPHS, GROUPS, MODEL, PLUGINS, POOLS, Kind
 
 What = tuple[Kind, str]
+Fault = Literal["platform", "host", "unknown"]
 
 POOL_MEMBERS = (
     "get_kv_pool_cls",
@@ -27,7 +29,10 @@ def holds(release: str, since: str, until: str) -> bool:
 
 @dataclass(frozen=True)
 class Order:
-    """In a worker, where both happened: ``first`` has begun before ``then`` does, or ended, where ``ended`` is set."""
+    """In a worker, where both happened: ``first`` has begun before ``then`` does, or ended, where ``ended`` is set.
+
+    ``fault``: whose it is where that does not hold.
+    """
 
     first: What
     then: What
@@ -35,6 +40,7 @@ class Order:
     since: str = ""
     until: str = ""
     ended: bool = False
+    fault: Fault = "unknown"
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ ORDERS: tuple[Order, ...] = (
         "imported",
         since="0.5.21",
         ended=True,
+        fault="host",
     ),
     Order(
         ("call", "get_torch_distributed_backend_str"),

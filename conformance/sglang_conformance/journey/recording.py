@@ -30,8 +30,8 @@ _PASS_ON: dict[Kind, tuple[str, ...]] = {"call": (), "hook": ("sglang.srt.plugin
 class Recorder:
     """Writes down what happens in this process, from its beginning on; safe to use from any thread.
 
-    ``folder``: where its file goes, named after the process; None keeps the lines in memory only. A fork must make a
-    recorder of its own.
+    ``folder``: where its file goes, named after the process; None keeps the lines in memory only. What a fork of the
+    process does is not written: it must make a recorder of its own.
     """
 
     def __init__(self, role: Role, folder: Path | None = None) -> None:
@@ -99,7 +99,7 @@ class Recorder:
 
     def failed(self, error: BaseException) -> None:
         """What ends this process: ``by`` is the innermost line of the vendor's code that it came through, else any."""
-        self.end(self.begin("moment", FAILED, born(error), detail=raised(error)), error=raised(error))
+        self.end(self.begin("moment", FAILED, born(error)), error=raised(error))
 
     @contextlib.contextmanager
     def moment(self, name: str, detail: str = "") -> Iterator[None]:
@@ -184,6 +184,8 @@ class Recorder:
             self._write({"tally": asdict(tally)})
 
     def _write(self, data: dict[str, Any]) -> None:
+        if os.getpid() != self._head.pid:
+            return
         line = json.dumps(data)
         with self._lock:
             self._lines.append(line)

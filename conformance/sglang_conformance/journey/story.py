@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .expected import Alive, Fault, Finding, alive
+from .expected import Alive, Finding, alive
+from .order import Fault
 from .rows import QUESTIONS
 from .trace import FAILED, Event, Trace
 
