@@ -24,12 +24,15 @@ from journey.stories import (
     worker,
 )
 from sglang_conformance.contract import tables
+from sglang_conformance.contract.index import Resolved
 from sglang_conformance.journey import text
 from sglang_conformance.journey.expected import Finding, alive, findings, not_for_the_launcher
-from sglang_conformance.journey.order import COUNTS, ORDERS
+from sglang_conformance.journey.moments import MOMENTS
+from sglang_conformance.journey.order import COUNTS, ORDERS, holds
 from sglang_conformance.journey.rows import named, rows, short
 from sglang_conformance.journey.story import Failure, Journey, first_failure
 from sglang_conformance.journey.trace import (
+    ARGUMENTS,
     ATTENTION,
     DEVICE,
     END,
@@ -78,6 +81,17 @@ def test_every_fact_of_the_tables_is_of_a_member_that_some_release_calls() -> No
     names = {member.name for release in tables.releases() for member in tables.load(release).called()}
     asked = {name for order in ORDERS for kind, name in (order.first, order.then) if kind == "call"}
     assert asked | {name for count in COUNTS for name in count.members} <= names
+
+
+def test_the_moments_are_told_by_functions_that_every_release_has() -> None:
+    known = tables.releases()
+    for release, index in zip(known, tables.load_indexes(*known), strict=True):
+        told_in = [moment for moment in MOMENTS if moment.holds(release)]
+        # From 0.5.20 on ServerArgs is made by a function, so that its methods cannot be told from the source.
+        read = [m for m in told_in if m.name != ARGUMENTS or holds(release, "", "0.5.20")]
+        absent = [m for m in read if not isinstance(index.resolve(f"{m.module}.{m.function}"), Resolved)]
+        assert absent == [], release
+        assert {m.name for m in told_in} >= {PLUGINS, DEVICE, GROUPS, MODEL, POOLS, ATTENTION, GRAPHS}
 
 
 def test_the_order_of_one_side_of_a_change_is_wrong_on_the_other() -> None:

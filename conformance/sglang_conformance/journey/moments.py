@@ -96,7 +96,7 @@ def _done(moment: Moment, args: tuple[Any, ...]) -> bool:
     if moment.name == PLUGINS:
         return bool(sys.modules[moment.module]._plugins_loaded)
     # 0.5.19 to 0.5.23, srt/server_args.py.
-    return moment.name == ARGUMENTS and bool(args) and bool(vars(args[0]).get("_resolution_finished"))
+    return moment.name == ARGUMENTS and bool(args and getattr(args[0], "_resolution_finished", False))
 
 
 def put(owner: Any, name: str, around: Callable[[Any], Any], undo: contextlib.ExitStack) -> None:
