@@ -170,6 +170,54 @@ def test_a_loader_of_ones_own_is_the_format(srt: Any) -> None:
     assert type(srt("model_loader").get_model_loader(config)) is Own
 
 
+@pytest.mark.parametrize("told", [None, {"quant_method": "fp8", "bits": 8}])
+def test_a_model_is_quantised_by_the_class_of_that_name(srt: Any, write: Any, told: dict[str, Any] | None) -> None:
+    base, asked = srt("layers.quantization.base_config").QuantizationConfig, []
+
+    class Own(base):  # type: ignore[misc, valid-type]
+        def __init__(self, bits: int = 4) -> None:
+            super().__init__()
+            self.bits = bits
+
+        def get_name(self) -> str:
+            return "fp8"
+
+        def get_supported_act_dtypes(self) -> list[torch.dtype]:
+            return [torch.float32]
+
+        @classmethod
+        def get_min_capability(cls) -> int:
+            return 0
+
+        @staticmethod
+        def get_config_filenames() -> list[str]:
+            return []
+
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            assert config["hf_config"].hidden_size == LLAMA.hidden
+            return cls(config["bits"])
+
+        def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> Any:
+            asked.append((self.bits, prefix))
+            return None if "attn" in prefix.split(".") else unquantised(prefix)
+
+        def get_scaled_act_names(self) -> list[str]:
+            return []
+
+    def unquantised(prefix: str) -> Any:
+        name = "UnquantizedEmbeddingMethod" if "lm_head" in prefix else "UnquantizedLinearMethod"
+        return getattr(srt("layers.quantization.unquant"), name)()
+
+    srt("layers.quantization").QUANTIZATION_METHODS["fp8"] = Own
+    overrides = json.dumps({"quantization_config": told} if told else {})
+    loaded(srt, write(LLAMA), quantization=None if told else "fp8", model_override_args=overrides)
+    assert {bits for bits, _ in asked} == {8 if told else 4}
+    assert {"model.layers.1.mlp.down_proj", "model.layers.0.self_attn.attn", "lm_head"} <= {name for _, name in asked}
+    with pytest.raises(ValueError, match=r"float16 .* fp8"):
+        loaded(srt, write(LLAMA), quantization="fp8", model_override_args=overrides, dtype="float16")
+
+
 # Models by name.
 
 

@@ -104,6 +104,7 @@ class ModelConfig(Partial):
         self.is_embedding, self.is_matryoshka, self.is_local_attention_model = False, False, False
         self._set_context(context_length)
         self._set_shapes()
+        self._set_quantization()
 
     @staticmethod
     @released(Parameters({"context_length": Lifetime("0.5.15")}))
@@ -156,6 +157,13 @@ class ModelConfig(Partial):
             raise ValueError(f"the context length {asked} is greater than the model's {longest}; ask for at most that")
         self.context_len = longest if asked is None else asked
         self.hf_config.context_len = self.context_len
+
+    def _set_quantization(self) -> None:
+        told = getattr(self.hf_config, "quantization_config", None)
+        own = told.get("quant_method") if told else None
+        self.quantization = self.quantization or own
+        if own is not None and own != self.quantization:
+            raise ValueError(f"the model is quantised by {own}, and {self.quantization} is asked for")
 
     def _set_shapes(self) -> None:
         config = self.hf_config

@@ -155,7 +155,12 @@ def _quantisation(model_config: Any) -> Any:
 
     kind = get_quantization_config(model_config.quantization)
     told = getattr(model_config.hf_config, "quantization_config", None)
-    quantisation = kind() if told is None and not kind.get_config_filenames() else kind.from_config(told or {})
+    if told is None:
+        if kind.get_config_filenames():
+            raise not_covered(f"files that tell of the quantisation {model_config.quantization}")
+        quantisation = kind()
+    else:
+        quantisation = kind.from_config({**told, "packed_modules_mapping": {}, "hf_config": model_config.hf_config})
     if model_config.dtype not in quantisation.get_supported_act_dtypes():
         raise ValueError(f"{model_config.dtype} is not supported by the quantisation {model_config.quantization}")
     return quantisation
