@@ -50,8 +50,7 @@ def publish(server_args: Any, gpu_id: int, tp_rank: int, pp_rank: int) -> Place:
         ranks = runtime_context.SpawnRanks(world_rank=world_rank, gpu_id=gpu_id)
         runtime_context.publish(server_args, role="scheduler", ranks=ranks)
     else:
-        if not arguments.RESOLVED_WHEN_MADE:
-            server_args.resolve_once()
+        resolve(server_args)
         published.publish(server_args, gpu_id)
     return place_of(server_args, gpu_id, tp_rank, pp_rank)
 
@@ -86,3 +85,19 @@ def state_of(server_args: Any, place: Place) -> Any:
     }
     known = {field.name for field in fields(ParallelState)}
     return ParallelState.trivial(**{name: value for name, value in told.items() if name in known})
+
+
+def resolve(server_args: Any) -> None:
+    """Have the arguments resolved, in releases where making them does not do it."""
+    if not arguments.RESOLVED_WHEN_MADE:
+        server_args.resolve_once()
+
+
+def publish_launcher(server_args: Any) -> None:
+    """Make these the arguments of the launching process, which has no rank."""
+    if since("0.5.21"):
+        from .. import runtime_context
+
+        runtime_context.publish(server_args, role="tokenizer")
+    else:
+        published.publish(server_args)

@@ -168,10 +168,13 @@ class Serving(Partial):
         for req in waiting:
             req.finished_reason = FINISH_ABORT()
         self._send_finished(waiting)
-        running = [*self.running_batch.reqs, *(self.last_batch.reqs if self.last_batch is not None else ())]
-        for req in running:
+        for req in self._computed():
             if not req.finished() and _meant(recv_req, req):
                 req.to_finish = FINISH_ABORT(recv_req.abort_message)
+
+    def _computed(self) -> list[Req]:
+        """The requests that run, or have been computed in the last step."""
+        return [*self.running_batch.reqs, *(self.last_batch.reqs if self.last_batch is not None else ())]
 
     def _drop_aborted_chunk(self) -> None:
         """Let a request go that was given up between two parts of its prefill."""
@@ -187,9 +190,8 @@ class Serving(Partial):
     @released(Parameters({"ignore_waiting": Lifetime("0.5.21")}))
     def is_fully_idle(self, for_health_check: bool = False, ignore_waiting: bool = False) -> bool:
         """Whether no request waits or runs."""
-        running = self.running_batch.is_empty() and (self.last_batch is None or self.last_batch.is_empty())
         waits = bool(self.waiting_queue) and not ignore_waiting
-        return running and self.chunked_req is None and not waits
+        return not waits and self.chunked_req is None and all(req.finished() for req in self._computed())
 
     def on_idle(self) -> None:
         """While nothing runs, all memory must be there: raises ValueError where some is not."""
@@ -217,6 +219,7 @@ class Serving(Partial):
             logger.warning("Cache not flushed: %d requests wait, and others run", len(self.waiting_queue))
             return False
         self.last_batch = None
+        self.running_batch.filter_batch()
         self.tree_cache.reset()
         self.req_to_token_pool.clear()
         self.token_to_kv_pool_allocator.clear()

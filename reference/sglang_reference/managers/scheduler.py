@@ -7,8 +7,10 @@ also where SGLang would overlap two steps: that changes when things are done, an
 from __future__ import annotations
 
 import logging
-import traceback
+import sys
 from typing import Any
+
+from sglang_reference import _spawned
 
 from .._arguments.resolving import settled
 from .._released import Lifetime, Parameters, released
@@ -93,9 +95,8 @@ def run_scheduler_process(
         scheduler.run_event_loop()
     except Exception as error:
         logger.exception("The scheduler of TP rank %s, PP rank %s has failed", tp_rank, pp_rank)
-        told = {"status": "failed", "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        pipe_writer.send(told)
-        raise SystemExit(1) from None
+        pipe_writer.send(_spawned.failure(error))
+        sys.exit(1)
 
 
 def dispatch_event_loop(scheduler: Any) -> None:
