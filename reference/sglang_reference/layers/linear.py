@@ -109,7 +109,10 @@ class ReplicatedLinear(LinearBase):
         prefix: str = "",
     ) -> None:
         super().__init__(input_size, output_size, skip_bias_add, params_dtype, quant_config, prefix=prefix)
-        self._create_weights(input_size, [output_size], self.weight_loader)
+        assert self.quant_method is not None
+        # By position, as SGLang gives them here and here alone: a vendor's method may name them otherwise.
+        sizes = (input_size, [output_size], input_size, output_size, self.params_dtype)
+        self.quant_method.create_weights(self, *sizes, weight_loader=self.weight_loader)
         self._create_bias(bias, output_size, self.weight_loader)
 
     def weight_loader(self, param: nn.Parameter, loaded_weight: torch.Tensor) -> None:
@@ -146,43 +149,34 @@ class ColumnParallelLinear(LinearBase):
         self._build(
             of_group(parallel_group, tp_rank, tp_size),
             [output_size],
-            input_size,
-            output_size,
-            bias,
-            gather_output,
-            skip_bias_add,
-            params_dtype,
-            quant_config,
-            prefix,
-            use_presharded_weights,
-            skip_block_quant_check,
+            (input_size, output_size, skip_bias_add, params_dtype, quant_config, prefix),
+            bias=bias,
+            gather_output=gather_output,
+            use_presharded_weights=use_presharded_weights,
+            skip_block_quant_check=skip_block_quant_check,
         )
 
     def _build(
         self,
         part: Partition,
         sizes: Sequence[int],
-        input_size: int,
-        output_size: int,
+        base: tuple[Any, ...],
+        *,
         bias: bool,
-        gather_output: bool,
-        skip_bias_add: bool,
-        params_dtype: torch.dtype | None,
-        quant_config: QuantizationConfig | None,
-        prefix: str,
-        use_presharded_weights: bool,
-        skip_block_quant_check: bool,
+        gather_output: bool = False,
+        use_presharded_weights: bool = False,
+        skip_block_quant_check: bool = False,
     ) -> None:
-        """Make the layer; ``sizes`` are those of the outputs that are divided each for itself."""
-        LinearBase.__init__(self, input_size, output_size, skip_bias_add, params_dtype, quant_config, prefix)
+        """Make the layer: ``sizes`` are the outputs that are divided each for itself, ``base`` what its base takes."""
+        LinearBase.__init__(self, *base)
         self._divide(part)
         self.gather_output = gather_output
         self.use_presharded_weights = use_presharded_weights
-        self.output_size_per_partition = divide(output_size, part.size)
+        self.output_size_per_partition = divide(self.output_size, part.size)
         self.output_partition_sizes = [divide(size, part.size) for size in sizes]
         loader = self.weight_loader
         more = {"skip_block_quant_check": skip_block_quant_check}
-        self._create_weights(input_size, self.output_partition_sizes, loader, **more)
+        self._create_weights(self.input_size, self.output_partition_sizes, loader, **more)
         self._create_bias(bias, self.output_size_per_partition, loader)
 
     def _place(self, data: torch.Tensor, weight: torch.Tensor, dim: int, rank: int) -> None:
@@ -232,16 +226,10 @@ class MergedColumnParallelLinear(ColumnParallelLinear):
         self._build(
             part,
             output_sizes,
-            input_size,
-            sum(output_sizes),
-            bias,
-            gather_output,
-            skip_bias_add,
-            params_dtype,
-            quant_config,
-            prefix,
-            use_presharded_weights,
-            False,
+            (input_size, sum(output_sizes), skip_bias_add, params_dtype, quant_config, prefix),
+            bias=bias,
+            gather_output=gather_output,
+            use_presharded_weights=use_presharded_weights,
         )
         self.output_sizes = output_sizes
         self.prefix = prefix
@@ -315,16 +303,10 @@ class QKVParallelLinear(ColumnParallelLinear):
         self._build(
             part,
             sizes,
-            hidden_size,
-            sum(sizes),
-            bias,
-            False,
-            skip_bias_add,
-            params_dtype,
-            quant_config,
-            prefix,
-            load_presharded_attn,
-            skip_block_quant_check,
+            (hidden_size, sum(sizes), skip_bias_add, params_dtype, quant_config, prefix),
+            bias=bias,
+            use_presharded_weights=load_presharded_attn,
+            skip_block_quant_check=skip_block_quant_check,
         )
         self.output_sizes = sizes
         self.hidden_size = hidden_size
@@ -416,7 +398,9 @@ class RowParallelLinear(LinearBase):
         if not self.input_is_parallel:
             input_ = split_tensor_along_last_dim(input_, num_partitions=part.size)[part.rank].contiguous()
         # One rank adds the bias, or the sum would have it several times.
-        output = self._multiplied(input_, None if part.rank > 0 or self.skip_bias_add else self.bias)
+        bias = None if part.rank > 0 or self.skip_bias_add else self.bias
+        assert self.quant_method is not None
+        output = cast(torch.Tensor, self.quant_method.apply(self, input_, bias=bias))
         if self.reduce_results and part.size > 1 and not skip_all_reduce:
             output = tensor_model_parallel_all_reduce(output)
         return output, self.bias if self.skip_bias_add else None

@@ -1,6 +1,6 @@
 """``sglang.srt.layers.quantization.base_config``: how layers keep and apply their weights, as classes to derive from.
 
-Facts: SGLang 0.5.11 and 0.5.23.
+Facts: SGLang 0.5.11, 0.5.22 and 0.5.23.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from ..._contract import since
 
 __all__ = [
     "FusedMoEMethodBase",
@@ -78,6 +80,16 @@ class FusedMoEMethodBase(QuantizeMethodBase):
         """Take the experts' settings; called once, before weights are loaded."""
         raise NotImplementedError
 
+    if since("0.5.23"):
+
+        def get_moe_runner_backend(self, layer: nn.Module) -> Any:
+            """What runs the experts, asked after :meth:`create_moe_runner`; None, where it is the method itself."""
+            return None
+
+        def get_moe_routing_method_type(self, layer: nn.Module, requested_method: Any) -> Any:
+            """How what runs the experts wants tokens sent to them: as asked."""
+            return requested_method
+
     @abstractmethod
     def apply(self, layer: nn.Module, dispatch_output: Any) -> Any:
         """What this rank's experts make of the tokens, summed with the router's weights."""
@@ -85,6 +97,8 @@ class FusedMoEMethodBase(QuantizeMethodBase):
 
 class QuantizationConfig(ABC):
     """A way of quantising: its settings, and the method of each layer."""
+
+    weight_block_size: list[int] | None = None
 
     def __init__(self) -> None:
         super().__init__()

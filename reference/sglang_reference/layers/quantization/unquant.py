@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -115,6 +116,12 @@ class UnquantizedFusedMoEMethod(FusedMoEMethodBase, NativeOperator):
     def create_moe_runner(self, layer: nn.Module, moe_runner_config: Any) -> None:
         """Keep the experts' settings."""
         self.moe_runner_config = moe_runner_config
+
+    def _torch_compile_forward(self, num_tokens: int) -> Callable[..., Any] | None:
+        # As before 0.5.18 for every operator with such a name: the native way of a single token alone.
+        from ..moe.fused_moe_native import fused_moe_forward_native
+
+        return fused_moe_forward_native if num_tokens == 1 else None
 
     def apply(self, layer: nn.Module, dispatch_output: Any) -> Any:  # type: ignore[override]  # nn.Module has one too
         """What this rank's experts make of the tokens: the operator's own or the platform's."""

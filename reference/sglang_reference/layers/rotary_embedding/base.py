@@ -81,14 +81,14 @@ class RotaryEmbedding(NativeOperator):
             raise not_covered("rotary embedding that writes the KV cache")
         positions = (positions if offsets is None else positions + offsets).flatten()
         cos, sin = self.cos_sin_cache.index_select(0, positions).chunk(2, dim=-1)
-        return self._rotated(query, cos, sin), self._rotated(key, cos, sin)
-
-    def _rotated(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        heads = x.view(cos.shape[0], -1, self.head_size)
-        if self.rotary_dim == self.head_size:
-            return apply_rotary_emb(heads, cos, sin, self.is_neox_style).reshape(x.shape)
-        rotated = apply_rotary_emb(heads[..., : self.rotary_dim], cos, sin, self.is_neox_style)
-        return torch.cat((rotated, heads[..., self.rotary_dim :]), dim=-1).reshape(x.shape)
+        # Both at once: an operation costs more than its arithmetic on heads as few as these.
+        heads = [x.view(len(positions), -1, self.head_size) for x in (query, key)]
+        whole = torch.cat(heads, dim=1)
+        turned = apply_rotary_emb(whole[..., : self.rotary_dim], cos, sin, self.is_neox_style)
+        if self.rotary_dim < self.head_size:
+            turned = torch.cat((turned, whole[..., self.rotary_dim :]), dim=-1)
+        queries, keys = torch.split(turned, [x.shape[1] for x in heads], dim=1)
+        return queries.reshape(query.shape), keys.reshape(key.shape)
 
     def extra_repr(self) -> str:
         """What distinguishes it, for printing."""

@@ -77,6 +77,7 @@ class FusedMoE(PartialModule):
             "num_fused_shared_experts": num_fused_shared_experts,
             f"activation {activation!r}": activation != "silu",
             "no_combine": no_combine,
+            "routed_scaling_factor": routed_scaling_factor not in (None, 1.0),
             "apply_router_weight_on_input": apply_router_weight_on_input,
             "gemm1_alpha": gemm1_alpha is not None,
             "gemm1_beta": gemm1_beta is not None,
@@ -124,11 +125,13 @@ class FusedMoE(PartialModule):
             params_dtype=params_dtype,
             weight_loader=self.weight_loader,
             with_bias=with_bias,
+            moe_intermediate_size=intermediate_size,
         )
         self.quant_method.create_moe_runner(self, self.moe_runner_config)
-        self.dispatcher = StandardDispatcher(self.moe_runner_config)
         if since("0.5.23"):
-            self.runner_backend = None
+            self.runner_backend = self.quant_method.get_moe_runner_backend(self)
+            self.moe_runner_config.runner_backend = self.runner_backend
+        self.dispatcher = StandardDispatcher(self.moe_runner_config)
 
     def _method(self, prefix: str) -> FusedMoEMethodBase:
         from ...quantization.unquant import UnquantizedFusedMoEMethod

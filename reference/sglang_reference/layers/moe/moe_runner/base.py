@@ -31,3 +31,4 @@ class MoeRunnerConfig(Partial):
     gemm1_alpha: float | None = None
     gemm1_clamp_limit: float | None = None
     routing_method_type: Any = None
+    runner_backend: Any = None
