@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from reference.layer_parts import state
 from sglang_reference._releases import within
 
-RELEASES = ["0.5.11", "0.5.17", "0.5.18", "0.5.22", "0.5.23"]
+RELEASES = ["0.5.11", "0.5.17", "0.5.18", "0.5.23"]
 EAGER, LAZY = RELEASES[:2], RELEASES[2:]
 SILU, NORM = "sglang.srt.layers.activation", "sglang.srt.layers.layernorm"
 ASKED = """
@@ -98,7 +97,6 @@ def test_the_first_call_of_any_operator_asks_for_the_key(acme: Any, module: Modu
 @pytest.mark.parametrize("release", RELEASES)
 def test_while_a_model_is_compiled_the_native_method_runs(acme: Any, module: Module, release: str) -> None:
     acme(release)
-    state(pytest.MonkeyPatch(), release)
     kind = type("Own", (module(SILU).SiluAndMul,), {"forward_acme": lambda self, x: "own"})
     operator, x = kind(), torch.ones(1, 2)
     operator.enter_torch_compile(8)
@@ -172,7 +170,7 @@ def normalised(x: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], eps: float
     return whole
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 def test_the_norm(install: Any, module: Module, release: str, dtype: torch.dtype, near: float) -> None:
     install(release)
@@ -198,9 +196,10 @@ def test_the_gated_activation(install: Any, module: Module) -> None:
     np.testing.assert_allclose(wide(module(SILU).SiluAndMul()(x)), gate / (1 + np.exp(-gate)) * up, atol=1e-6)
 
 
-@pytest.mark.parametrize("neox", [True, False])
-@pytest.mark.parametrize(("head", "turned"), [(8, 8), (12, 8)])
-@pytest.mark.parametrize("release", ["0.5.11", "0.5.23"])
+@pytest.mark.parametrize(
+    ("release", "neox", "head", "turned"),
+    [("0.5.11", True, 8, 8), ("0.5.11", False, 12, 8), ("0.5.23", False, 8, 8), ("0.5.23", True, 12, 8)],
+)
 def test_rotation(install: Any, module: Module, release: str, neox: bool, head: int, turned: int) -> None:
     install(release)
     rope = module("sglang.srt.layers.rotary_embedding").get_rope(head, turned, 64, 10000, neox)
