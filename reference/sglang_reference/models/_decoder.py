@@ -104,7 +104,7 @@ class Stage(nn.Module):
             if layer.through_batch:
                 batch.residual_stream = running
                 hidden = self._call(layer, positions, hidden, batch)
-                running = batch.residual_stream
+                running, batch.residual_stream = batch.residual_stream, None
             else:
                 hidden, running, *_ = self._call(layer, positions, hidden, batch, running)
         return hidden, running

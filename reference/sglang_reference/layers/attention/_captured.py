@@ -14,23 +14,20 @@ from sglang_reference._errors import not_covered
 
 from ..._contract import since
 from ...model_executor.forward_batch_info import ForwardBatch, ForwardMode
-from ._places import Places, own_locations
+from ._places import Places, of_rows
 from .base_attn_backend import AttentionBackend
 
 
 class _Buffers(AttentionBackend):
-    """The buffers: locations of the longest sequence there can be, and the position of its new token, for each row."""
+    """The buffers: the places of as many sequences as there can be, each as long as one can be."""
 
     req_to_token_pool: Any
-    device: Any
-    _locations: torch.Tensor | None = None
-    _positions: torch.Tensor | None = None
+    _buffers: Places | None = None
 
     def init_cuda_graph_state(self, max_bs: int, max_num_tokens: int) -> None:
         """Make the buffers, for at most so many sequences."""
-        longest = self.req_to_token_pool.req_to_token.shape[1]
-        self._locations = torch.zeros((max_bs, longest), dtype=torch.int64, device=self.device)
-        self._positions = torch.zeros((max_bs, 1), dtype=torch.int64, device=self.device)
+        rows = self.req_to_token_pool.req_to_token[:1].expand(max_bs, -1)
+        self._buffers = of_rows(rows, rows.new_ones(max_bs, dtype=torch.int64))
 
     def get_cuda_graph_seq_len_fill_value(self) -> int:
         """One token: a softmax over none would be no number."""
@@ -40,13 +37,13 @@ class _Buffers(AttentionBackend):
         """Write the places of ``count`` sequences, which have these rows in the table of requests."""
         if not mode.is_decode():
             raise not_covered(f"a device graph of {mode.name}, in the torch_native backend")
-        if self._locations is None or self._positions is None:
+        if self._buffers is None:
             raise RuntimeError("init_cuda_graph_state has not been called")
-        lengths = lengths[:count]
-        locations, positions = self._locations[:count], self._positions[:count]
-        locations.copy_(own_locations(self.req_to_token_pool.req_to_token[rows[:count]], lengths))
-        positions.copy_((lengths - 1).unsqueeze(1))
-        self.forward_metadata = (Places(0, count, locations, positions),)
+        now = of_rows(self.req_to_token_pool.req_to_token[rows[:count]], lengths[:count])
+        _, _, *buffers = self._buffers
+        for buffer, value in zip(buffers, now[2:], strict=True):
+            buffer[:count].copy_(value)
+        self.forward_metadata = (Places(0, count, *(buffer[:count] for buffer in buffers)),)
 
 
 if since("0.5.13"):

@@ -14,32 +14,36 @@ class Places(NamedTuple):
     """Of one or several sequences: which of a pass's tokens are theirs, and where each of these looks.
 
     ``locations``: of every token of the sequences in the pool (sequences by the longest of them). ``positions``: of the
-    new tokens in their sequences (sequences by new tokens). What a location stands for after a token's own position is
-    not to be seen.
+    new tokens in their sequences (sequences by new tokens). ``hidden``: which locations a new token does not see, as
+    they stand for what comes after it, or for nothing (sequences by new tokens by locations).
     """
 
     first: int
     last: int
     locations: torch.Tensor
     positions: torch.Tensor
+    hidden: torch.Tensor
 
-    def seen(self, window: int) -> torch.Tensor:
-        """Which locations each new token sees; with a window of 0 or more, only so many before it."""
-        places = torch.arange(self.locations.shape[1], device=self.locations.device)
-        own = self.positions.unsqueeze(-1)
-        seen = places <= own
-        return seen if window < 0 else seen & (places >= own - window)
+    def unseen(self, window: int) -> torch.Tensor:
+        """The same, with a window of 0 or more also those that lie further than that before it."""
+        if window < 0:
+            return self.hidden
+        far = _numbers(self.locations) < (self.positions - window).unsqueeze(-1)
+        return self.hidden | far
+
+
+def _numbers(locations: torch.Tensor) -> torch.Tensor:
+    return torch.arange(locations.shape[1], device=locations.device)
 
 
 def of_rows(rows: torch.Tensor, lengths: torch.Tensor) -> Places:
-    """One new token for each row of locations, its last; a row is as long as its sequence, and no further looked at."""
-    return Places(0, rows.shape[0], own_locations(rows, lengths), (lengths - 1).unsqueeze(1))
+    """One new token for each row of locations, its last; a row is as long as its sequence, and no further looked at.
 
-
-def own_locations(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The rows, with the first location of each in the place of all that lie beyond its length."""
-    places = torch.arange(rows.shape[1], device=rows.device)
-    return torch.where(places < lengths.unsqueeze(1), rows, rows[:, :1]).to(torch.int64)
+    What lies beyond is not even read: the first location of a row is in its place.
+    """
+    beyond = _numbers(rows) >= lengths.unsqueeze(1)
+    locations = torch.where(beyond, rows[:, :1], rows).to(torch.int64)
+    return Places(0, rows.shape[0], locations, (lengths - 1).unsqueeze(1), beyond.unsqueeze(1))
 
 
 def of_extended(batch: ForwardBatch, table: torch.Tensor) -> Sequence[Places]:
@@ -53,8 +57,9 @@ def of_extended(batch: ForwardBatch, table: torch.Tensor) -> Sequence[Places]:
     first = 0
     for row, prefix, length in zip(batch.req_pool_indices.tolist(), prefixes, extended, strict=True):
         places = table[row : row + 1, : prefix + length].to(torch.int64)
-        positions = torch.arange(prefix, prefix + length, device=places.device).unsqueeze(0)
-        found.append(Places(first, first + length, places, positions))
+        numbers = _numbers(places)
+        positions = numbers[prefix:].unsqueeze(0)
+        found.append(Places(first, first + length, places, positions, numbers > positions.unsqueeze(-1)))
         first += length
     return found
 
@@ -73,7 +78,7 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plac
     scores = (grouped.float() @ key) * layer.scaling
     if layer.logit_cap > 0:
         scores = layer.logit_cap * torch.tanh(scores / layer.logit_cap)
-    hidden = ~places.seen(layer.sliding_window_size)
-    weights = torch.softmax(scores.masked_fill(hidden[:, None, None], float("-inf")), dim=-1)
+    unseen = places.unseen(layer.sliding_window_size)[:, None, None]
+    weights = torch.softmax(scores.masked_fill(unseen, float("-inf")), dim=-1)
     attended = (weights @ value).permute(0, 3, 1, 2, 4)
     return attended.reshape(sequences * new, heads, layer.v_head_dim).to(queries.dtype)
