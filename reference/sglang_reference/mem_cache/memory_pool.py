@@ -8,11 +8,13 @@ from .._contract import since
 from .._released import Lifetime, withdraw
 from ._kv_pools import KVCache, MHATokenToKVPool
 from ._latent_pools import DSATokenToKVPool, MLATokenToKVPool
+from ._linear_pool import HybridLinearKVPool
 from ._request_pool import ReqToTokenPool
 from ._write_loc import KVWriteLoc
 
 __all__ = [
     "DSATokenToKVPool",
+    "HybridLinearKVPool",
     "KVCache",
     "KVWriteLoc",
     "MHATokenToKVPool",
