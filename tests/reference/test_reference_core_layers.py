@@ -164,6 +164,56 @@ def test_a_bias_may_be_left_to_the_caller(module: Module, release: str, monkeypa
         assert left.tolist() == [1.0, 1.0]
 
 
+def test_a_vendors_method_is_called_as_sglang_calls_it(
+    module: Module, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(monkeypatch, release)
+    config, made, applied = method_of_a_vendor(module)
+    linear = module(LINEAR)
+    linear.ReplicatedLinear(4, 6, bias=False, quant_config=config, prefix="a.gate")(torch.ones(1, 4))
+    linear.MergedColumnParallelLinear(4, [6, 2], bias=False, quant_config=config, prefix="a.up")(torch.ones(1, 4))
+    linear.RowParallelLinear(4, 6, bias=False, quant_config=config, prefix="a.down")(torch.ones(1, 4))
+    common = {"weight_loader"}
+    assert made == [
+        ("a.gate", (4, [6], 4, 6, torch.float32), common),
+        ("a.up", (4, [6, 2], 4, 8, torch.float32), common | {"skip_block_quant_check"}),
+        ("a.down", (4, [6], 4, 6, torch.float32), common),
+    ]
+    assert applied == [((None,), {}), ((None,), {}), ((), {"bias": None})]
+
+
+def method_of_a_vendor(module: Module) -> tuple[Any, list[Any], list[Any]]:
+    """A configuration whose method tells how it is called."""
+    base: Any = module("sglang.srt.layers.quantization.base_config").LinearMethodBase
+    named: list[str] = []
+    made: list[Any] = []
+    applied: list[Any] = []
+
+    class Method(base):  # type: ignore[misc]
+        def create_weights(
+            self,
+            layer: Any,
+            input_size_per_partition: int,
+            output_partition_sizes: list[int],
+            input_size: int,
+            output_size: int,
+            params_dtype: torch.dtype,
+            **more: Any,
+        ) -> None:
+            sizes = (input_size_per_partition, output_partition_sizes, input_size, output_size, params_dtype)
+            made.append((named[-1], sizes, set(more)))
+
+        def apply(self, layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            applied.append((args, kwargs))
+            return x
+
+    def method(layer: Any, prefix: str) -> Any:
+        named.append(prefix)
+        return Method()
+
+    return SimpleNamespace(get_quant_method=method), made, applied
+
+
 def test_a_weight_of_another_shape_is_refused(module: Module, release: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state(monkeypatch, release)
     layer = module(LINEAR).ReplicatedLinear(4, 2)

@@ -28,8 +28,7 @@ def release(request: pytest.FixtureRequest, install: Any) -> str:
 
 @pytest.fixture
 def sampler(module: Module, release: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    groups = module("sglang.srt.distributed.parallel_state")
-    monkeypatch.setattr(groups, "get_tp_group", lambda: SimpleNamespace(device_group=None))
+    monkeypatch.setattr(module(SAMPLER), "tensor_parallel_group", lambda: SimpleNamespace(device_group=None))
     arguments = SimpleNamespace(enable_nan_detection=True, sampling_backend="pytorch")
     monkeypatch.setattr(module(SAMPLER), "published", lambda: arguments)
     return module(SAMPLER).create_sampler()
@@ -145,6 +144,22 @@ def config(self, name):
 
 Platform.get_quantization_config = config
 """
+
+
+PINS = """
+asked = []
+Platform.is_pin_memory_available = lambda self, device=None: bool(asked.append(device))
+"""
+
+
+@pytest.mark.parametrize("release", ["0.5.15", "0.5.16", "0.5.23"], indirect=False)
+def test_the_platform_is_asked_for_pinned_memory(
+    module: Module, platform_plugin: Any, install: Any, release: str
+) -> None:
+    platform_plugin("acme", PINS)
+    install(release)
+    batch(module, {"top_k": 3}, {})
+    assert module("vendor_acme").asked == (["cpu"] if within(release, "0.5.16") else [])
 
 
 @pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.13", "0.5.23"], indirect=False)

@@ -25,6 +25,15 @@ def tensor_parallel() -> Partition:
     return _asked("tp", "tensor_model_parallel")
 
 
+def tensor_parallel_group() -> Any:
+    """The coordinator of tensor parallelism; raises where there is none."""
+    if not since("0.5.21"):
+        return parallel_state.get_tp_group()
+    from ..runtime_context import get_parallel
+
+    return get_parallel().tp_group
+
+
 def experts_parallel() -> Partition:
     """Expert parallelism."""
     return _asked("moe_ep", "moe_expert_parallel")

@@ -21,8 +21,8 @@ from sglang_reference._errors import not_covered
 from .._arguments.published import published
 from .._contract import since
 from .._released import Lifetime, Parameters, released
-from ..distributed import parallel_state
 from ..sampling.sampling_batch_info import SamplingBatchInfo
+from ._partition import tensor_parallel_group
 from .logits_processor import LogitsProcessorOutput
 from .utils._operator import PartialModule
 
@@ -43,7 +43,7 @@ class Sampler(PartialModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tp_sync_group = parallel_state.get_tp_group().device_group
+        self.tp_sync_group = tensor_parallel_group().device_group
         self.use_nan_detection = not since("0.5.13") and bool(getattr(published(), "enable_nan_detection", False))
 
     def _preprocess_logits(self, logits: torch.Tensor, sampling_info: SamplingBatchInfo) -> torch.Tensor:

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from .._contract import since
 from .._partial import Partial
+from ..utils.common import is_pin_memory_available
 from .sampling_params import TOP_K_ALL
 
 _TENSORS = ("temperatures", "top_ps", "top_ks", "min_ps")
@@ -34,7 +36,8 @@ class SamplingBatchInfo(Partial):
     grammars: list[Any] | None = None
     vocab_mask: torch.Tensor | None = None
     penalizer_orchestrator: Any = None
-    acc_linear_penalties: torch.Tensor | None = None
+    acc_additive_penalties: torch.Tensor | None = None
+    acc_scaling_penalties: torch.Tensor | None = None
     has_custom_logit_processor: bool = False
     custom_params: list[Any] | None = None
     custom_logit_processor: dict[int, Any] | None = None
@@ -44,12 +47,18 @@ class SamplingBatchInfo(Partial):
 
     @classmethod
     def from_schedule_batch(cls, batch: Any, vocab_size: int) -> SamplingBatchInfo:
-        """The parameters of a batch's requests, on the batch's device."""
+        """The parameters of a batch's requests, on the batch's device.
+
+        From 0.5.14 on they go by way of pinned memory where there is any, which from 0.5.16 on the platform is asked.
+        """
         wanted = [request.sampling_params for request in batch.reqs]
         device = batch.device
 
+        pinned = since("0.5.14") and is_pin_memory_available(device)
+
         def row(name: str, dtype: torch.dtype) -> torch.Tensor:
-            return torch.tensor([getattr(each, name) for each in wanted], dtype=dtype).to(device, non_blocking=True)
+            values = torch.tensor([getattr(each, name) for each in wanted], dtype=dtype, pin_memory=pinned)
+            return values.to(device, non_blocking=True)
 
         return cls(
             temperatures=row("temperature", torch.float).view(-1, 1),
