@@ -9,11 +9,11 @@ from enum import Enum
 from typing import Any
 
 import torch
-from torch import nn
 
 from .._contract import since
 from .._released import Lifetime, Parameters, released
 from ..model_executor.forward_batch_info import ForwardBatch
+from .utils._operator import PartialModule
 
 __all__ = ["AttentionType", "RadixAttention"]
 
@@ -26,7 +26,7 @@ class AttentionType(Enum):
     ENCODER_ONLY = "encoder_only"
 
 
-class RadixAttention(nn.Module):
+class RadixAttention(PartialModule):
     """Attention of a layer, with the heads that this rank has; ``scaling`` multiplies the scores."""
 
     @released(Parameters({"use_prefill_attention_wrapper": Lifetime("0.5.21")}))

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..layers.layernorm import RMSNorm
 from ..layers.logits_processor import LogitsProcessor
+from ..layers.utils._operator import PartialModule
 from ..layers.utils.common import PPMissingLayer
 from ..layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from ..model_executor.forward_batch_info import ForwardBatch, PPProxyTensors
@@ -24,7 +25,7 @@ from ._weights import Expert, Part, Weights, load
 Sum = torch.Tensor | None
 
 
-class Layer(nn.Module):
+class Layer(PartialModule):
     """A decoder's layer: attention, then an MLP or experts, each behind a norm that adds to the running sum."""
 
     self_attn: nn.Module
@@ -62,7 +63,7 @@ class Layer(nn.Module):
         return hidden, running
 
 
-class Stage(nn.Module):
+class Stage(PartialModule):
     """A pipeline stage's part of a decoder."""
 
     start_layer: int
@@ -139,7 +140,7 @@ class Stage(nn.Module):
         return self.embed_tokens
 
 
-class CausalLM(nn.Module):
+class CausalLM(PartialModule):
     """A decoder and its head: logits of each sequence's last token. ``parts`` are those of its parameters."""
 
     parts: ClassVar[tuple[Part, ...]]

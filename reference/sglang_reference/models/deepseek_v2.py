@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from sglang_reference._errors import not_covered
 
@@ -22,6 +21,7 @@ from ..layers.layernorm import RMSNorm
 from ..layers.linear import ColumnParallelLinear, MergedColumnParallelLinear, ReplicatedLinear, RowParallelLinear
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
+from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
@@ -40,7 +40,7 @@ __all__ = [
 _PREFILL_CONTEXT = dict.fromkeys(("dsa_enable_prefill_cp", "mla_enable_prefill_cp"), Lifetime("0.5.13", gone="0.5.20"))
 
 
-class DeepseekV2MLP(nn.Module):
+class DeepseekV2MLP(PartialModule):
     """Two projections at once, one gating the other, and a third back."""
 
     @released(
@@ -116,7 +116,7 @@ class DeepseekV2MLP(nn.Module):
         return fed
 
 
-class DeepseekV2AttentionMLA(nn.Module):
+class DeepseekV2AttentionMLA(PartialModule):
     """Attention over latents: ``w_kc`` takes queries to them, ``w_vc`` results from them to each head's values."""
 
     w_kc: torch.Tensor | None

@@ -16,6 +16,7 @@ from ..layers.activation import SiluAndMul
 from ..layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowParallelLinear
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
+from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch, PPProxyTensors
 from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
@@ -26,7 +27,7 @@ from ._weights import GATE_UP, QKV, Weights
 __all__ = ["LlamaAttention", "LlamaDecoderLayer", "LlamaForCausalLM", "LlamaMLP", "LlamaModel"]
 
 
-class LlamaMLP(nn.Module):
+class LlamaMLP(PartialModule):
     """Two projections at once, one gating the other, and a third back."""
 
     @released(
@@ -82,7 +83,7 @@ class LlamaMLP(nn.Module):
         return fed
 
 
-class LlamaAttention(nn.Module):
+class LlamaAttention(PartialModule):
     """Attention with rotated queries and keys."""
 
     @released(Parameters({"start_layer": Lifetime("0.5.13"), "reduce_results": Lifetime("0.5.22")}))

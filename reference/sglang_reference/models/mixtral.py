@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from .._contract import since
 from .._released import Lifetime, Parameters, released
@@ -18,6 +17,7 @@ from ..layers.moe.fused_moe_triton.layer import FusedMoE
 from ..layers.moe.topk import TopK
 from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
+from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
 from ._decoder import CausalLM, Layer, Stage, Sum
@@ -28,7 +28,7 @@ from ._weights import QKV, Expert, Weights
 __all__ = ["MixtralAttention", "MixtralDecoderLayer", "MixtralForCausalLM", "MixtralMoE", "MixtralModel"]
 
 
-class MixtralMoE(nn.Module):
+class MixtralMoE(PartialModule):
     """A gate, the choice of experts, and the experts: this rank's part of them, summed over tensor parallelism."""
 
     @released(Parameters({"tp_size": Lifetime(gone="0.5.22")}))
@@ -79,7 +79,7 @@ class MixtralMoE(nn.Module):
         return summed
 
 
-class MixtralAttention(nn.Module):
+class MixtralAttention(PartialModule):
     """Attention with rotated queries and keys."""
 
     def __init__(
