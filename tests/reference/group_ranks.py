@@ -60,7 +60,7 @@ def install(release: str) -> Any:
 
     warnings.simplefilter("ignore", DeprecationWarning)
     sglang_reference.uninstall()
-    sglang_reference.install(tables.load(release).to_json())
+    sglang_reference.install(tables.load(release).to_json(), lambda: tables.load_server_args_before(release).to_json())
     return importlib.import_module(STATE)
 
 

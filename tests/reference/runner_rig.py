@@ -37,8 +37,8 @@ def server_args(folder: Path, **given: Any) -> Any:
     return made
 
 
-def runner(args: Any) -> Any:
-    """A model runner with its pools, attention backend and graphs, as the release's worker makes it."""
+def runner(args: Any, number: int = 0) -> Any:
+    """A rank's model runner with its pools, attention backend and graphs, as the release's worker makes it."""
     values = importlib.import_module("sglang.srt._arguments.resolving").settled(args)
     module = importlib.import_module("sglang.srt.model_executor.model_runner")
     config = importlib.import_module("sglang.srt.configs.model_config").ModelConfig.from_server_args(args)
@@ -46,19 +46,22 @@ def runner(args: Any) -> Any:
     told: dict[str, Any] = {
         "model_config": config,
         "mem_fraction_static": values.mem_fraction_static,
-        "gpu_id": 0,
+        "gpu_id": number,
         "nccl_port": port,
         "server_args": args,
-        **{f"{name}_rank": 0 for name in ("tp", "pp", "moe_ep", "attn_cp")},
-        **{f"{name}_size": 1 for name in ("tp", "pp", "moe_ep")},
+        **{f"{name}_rank": 0 for name in ("pp", "moe_ep", "attn_cp")},
+        **{f"{name}_size": 1 for name in ("pp", "moe_ep")},
+        "tp_rank": number,
+        "tp_size": values.tp_size,
     }
     taken = inspect.signature(module.ModelRunner).parameters
     if "ps" in taken:
         state = importlib.import_module("sglang.srt.distributed.parallel_state_wrapper").ParallelState
-        told["ps"] = state.trivial()
+        sizes = {"tp_size": values.tp_size, "attn_tp_size": values.tp_size}
+        told["ps"] = state.trivial(tp_rank=number, attn_tp_rank=number, gpu_id=number, **sizes)
     elif "tp_rank" not in taken:
         context = importlib.import_module("sglang.srt.runtime_context")
-        context.publish(args, role="scheduler", ranks=context.SpawnRanks(world_rank=0, gpu_id=0))
+        context.publish(args, role="scheduler", ranks=context.SpawnRanks(world_rank=number, gpu_id=number))
         bootstrap = importlib.import_module("sglang.srt.distributed.bootstrap")
         bootstrap.init_parallel_runtime(server_args=args, device=values.device, dist_port=port)
     made = module.ModelRunner(**{name: value for name, value in told.items() if name in taken})
@@ -144,7 +147,7 @@ class Batch:
             **given,
             **self._pools(),
         )
-        with torch.inference_mode():
+        with torch.no_grad():
             output = self.runner.forward(batch)
         self.graphs.append(output.can_run_graph)
         self.logits = output.logits_output.next_token_logits.float().cpu()

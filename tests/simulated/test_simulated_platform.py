@@ -98,7 +98,7 @@ def test_identity_names_and_memory_register_nothing(release: str, monkeypatch: p
 @releases
 def test_factories_register_nothing(release: str) -> None:
     platform = _platform(release)
-    assert platform.get_default_attention_backend() == "torch_native"
+    assert platform.get_default_attention_backend() == "sim"
     assert isinstance(platform.get_graph_runner_cls(), type)
     assert isinstance(platform.get_full_graph_backend_cls(), type)
     assert platform.get_compile_backend("any") == "eager"
@@ -172,7 +172,7 @@ def test_the_hook_answers_for_its_device_only(release: str) -> None:
 
 
 @releases
-@pytest.mark.parametrize(("user", "kept"), [(None, "torch_native"), ("triton", "triton")])
+@pytest.mark.parametrize(("user", "kept"), [(None, "sim"), ("triton", "triton")])
 def test_server_arguments_are_defaulted_only_where_unset(release: str, user: str | None, kept: str) -> None:
     arguments = SimpleNamespace(attention_backend=user, device="sim")
     _platform(release).apply_server_args_defaults(arguments)

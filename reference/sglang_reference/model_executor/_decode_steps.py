@@ -118,6 +118,11 @@ class Steps(Partial):
         """Capture every size."""
         raise NotImplementedError
 
+    def _stream_of(self, context: Any) -> Any:
+        """The stream to capture on; one of the runner's own where the groups are on another device, as the CPU."""
+        on_groups = group("tp").device.type == torch.device(self.device).type
+        return context.stream if on_groups else self.device_module.Stream()
+
     def _largest_first(self) -> Iterator[int]:
         """The sizes in the order of their capture; the first rank asks for memory before each, to tell of it."""
         place = (self.model_runner.device, self.model_runner.gpu_id)

@@ -12,11 +12,16 @@ import torch
 
 from .._contract import since
 from ..distributed import parallel_state
-from ._decode_steps import WARM_UPS, Steps
+from ._decode_steps import WARM_UPS, Steps, sizes_to_capture
 from ._groups import group
 from .forward_batch_info import ForwardBatch, PPProxyTensors
 
-__all__ = ["CudaGraphRunner", "get_global_graph_memory_pool", "set_global_graph_memory_pool"]
+__all__ = [
+    "CudaGraphRunner",
+    "get_batch_sizes_to_capture",
+    "get_global_graph_memory_pool",
+    "set_global_graph_memory_pool",
+]
 
 _pool: Any = None
 
@@ -30,6 +35,11 @@ def set_global_graph_memory_pool(val: Any) -> None:
     """Have graphs share that pool."""
     global _pool
     _pool = val
+
+
+def get_batch_sizes_to_capture(model_runner: Any, num_tokens_per_bs: int = 1) -> tuple[list[int], list[int]]:
+    """The batch sizes of the arguments, none above what requests there can be; and those to compile, which are none."""
+    return sizes_to_capture(model_runner), []
 
 
 class CudaGraphRunner(Steps):
@@ -55,7 +65,7 @@ class CudaGraphRunner(Steps):
     def capture(self) -> None:
         """Capture every size, the largest first."""
         with parallel_state.graph_capture() as context:
-            self.stream = context.stream
+            self.stream = self._stream_of(context)
             for size in self._largest_first():
                 made = self.capture_one_batch_size(size, self.model_runner.model.forward)
                 self.graphs[size], self.output_buffers[size] = made

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sglang_simulated import decoding
 from sglang_simulated.graphs import PoolHandle, SimGraph, graph, graph_pool_handle
 from sglang_simulated.streams import Stream, current_stream
 
@@ -83,11 +84,12 @@ class SimGraphBackend:
 
 
 class SimGraphRunner:
-    """Runs steps of a model from graphs, one for each batch size. ``get_graph_runner_cls()`` gives it to SGLang.
+    """Runs decode steps of a model from graphs, one for each batch size. ``get_graph_runner_cls()`` gives it to SGLang.
 
-    SGLang makes it from the model runner and reads ``capture_bs``, the batch sizes that have a graph (0.5.23,
-    srt/model_executor/model_runner_components/cuda_graph_setup.py). It begins with none, so SGLang runs eagerly; a
-    vendor's runner captures its model's decode step for each size it serves, where this one offers :meth:`capture`.
+    SGLang makes it from a model runner that is ready but for this, and again when graphs are to be captured anew; it
+    reads ``capture_bs``, the batch sizes that have a graph, asks for each decode step whether it can be run, and hands
+    over the batch (0.5.23, srt/model_executor/model_runner_components/cuda_graph_setup.py and
+    srt/model_executor/model_runner.py). A batch of another size is filled up to the next one that has a graph.
     """
 
     def __init__(
@@ -99,25 +101,27 @@ class SimGraphRunner:
         speculative_num_draft_tokens: int | None = None,
     ) -> None:
         self.model_runner = model_runner
-        self.attn_backend = attn_backend
+        self.attn_backend = attn_backend or getattr(model_runner, "attn_backend", None)
         self.speculative_num_steps = speculative_num_steps
         self.speculative_num_draft_tokens = speculative_num_draft_tokens
         self.capture_bs: list[int] = []
         self._backend = SimGraphBackend(self)
         self._inputs: dict[int, tuple[torch.Tensor, ...]] = {}
+        if self.attn_backend is not None:  # a model to serve; without, whoever made this calls capture()
+            decoding.capture(self)
 
-    def capture(self, step: Callable[..., Any], *inputs: torch.Tensor) -> None:
+    def capture(self, step: Callable[..., Any], *inputs: torch.Tensor, stream: Stream | None = None) -> None:
         """Capture ``step(*inputs)`` for the batch size that is the inputs' first dimension."""
         size = inputs[0].shape[0]
         buffers = tuple(tensor.clone() for tensor in inputs)
-        with self._backend.capture_session(Stream(inputs[0].device)):
+        with self._backend.capture_session(stream or Stream(inputs[0].device)):
             self._backend.capture_one(size, lambda: step(*buffers), capture_inputs=buffers)
         self._inputs[size] = buffers
         self.capture_bs = sorted(self._inputs)
 
     def can_run(self, forward_batch: Any) -> bool:
-        """Whether a graph of ``forward_batch.batch_size`` was captured."""
-        return self._backend.can_run(forward_batch, forward_batch.batch_size)
+        """Whether there is a graph for ``forward_batch.batch_size`` requests, or for more."""
+        return any(forward_batch.batch_size <= size for size in self._inputs)
 
     can_run_graph = can_run  # what 0.5.23 calls; 0.5.11 calls can_run
 
@@ -127,3 +131,13 @@ class SimGraphRunner:
         for buffer, tensor in zip(self._inputs[size], inputs, strict=True):
             buffer.copy_(tensor)
         return self._backend.replay(size, None)
+
+    def execute(self, forward_batch: Any, pp_proxy_tensors: Any = None) -> Any:
+        """The decode step's output for a batch; it lives until the next one. What SGLang calls since 0.5.14."""
+        size = min(size for size in self._inputs if size >= forward_batch.batch_size)
+        inputs = decoding.filled_up(forward_batch, size, self.attn_backend)
+        return decoding.cut(self.run(*inputs), forward_batch.batch_size)
+
+    def replay(self, forward_batch: Any, skip_attn_backend_init: bool = False, pp_proxy_tensors: Any = None) -> Any:
+        """The same; what SGLang calls up to 0.5.13."""
+        return self.execute(forward_batch, pp_proxy_tensors)

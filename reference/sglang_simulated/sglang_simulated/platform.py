@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from sglang.srt.platforms.interface import SRTPlatform
 
+from sglang_simulated import attention
 from sglang_simulated.device_mixin import SimDeviceMixin
-from sglang_simulated.releases import ReleaseHooks
+from sglang_simulated.releases import ReleaseHooks, admit
 from sglang_simulated.runtime import runtime
 
-ATTENTION_BACKEND = "torch_native"
+ATTENTION_BACKEND = attention.NAME
 
 
 # The order of the bases matters. SRTPlatform carries defaults for some device methods: standing first, its defaults
@@ -27,11 +28,13 @@ class SimSRTPlatform(SimDeviceMixin, ReleaseHooks, SRTPlatform):
     supported_quantization: list[str] = []
 
     def init_backend(self) -> None:
-        """Make torch know the device and its collectives. Called in each worker, possibly more than once."""
+        """Make torch know the device and its collectives, SGLang its attention. Called in each worker, maybe again."""
         from sglang_simulated import device, distributed
 
         device.register()
         distributed.register()
+        attention.register()
+        admit(self.device_type)
 
     def apply_server_args_defaults(self, server_args: Any) -> None:
         """Choose what the user left open, and nothing else: ``attention_backend``, when unset."""
@@ -41,7 +44,8 @@ class SimSRTPlatform(SimDeviceMixin, ReleaseHooks, SRTPlatform):
     # Factories return a class or a name, and leave making the object to SGLang.
 
     def get_default_attention_backend(self) -> str:
-        """The attention that needs nothing but torch's own operators."""
+        """The attention whose decoding can be captured: with SGLang's own in torch, SGLang captures no graph."""
+        attention.register()
         return ATTENTION_BACKEND
 
     def get_graph_runner_cls(self) -> type:

@@ -102,6 +102,16 @@ def _latent_pool() -> type:
     return SimMLATokenToKVPool
 
 
+def admit(device_type: str) -> None:
+    """Let SGLang load models onto the device: up to 0.5.12 it does so on those of a list alone."""
+    try:
+        from sglang.srt.configs.device_config import SUPPORTED_DEVICES
+    except ImportError:  # its models are not here
+        return
+    if device_type not in SUPPORTED_DEVICES:
+        SUPPORTED_DEVICES.append(device_type)
+
+
 def _memory_pool(name: str) -> type:
     from sglang.srt.mem_cache import memory_pool
 

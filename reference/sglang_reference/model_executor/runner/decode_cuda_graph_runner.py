@@ -46,7 +46,7 @@ class DecodeCudaGraphRunner(Steps):
     def capture(self) -> None:
         """Capture every size, the largest first."""
         with parallel_state.graph_capture() as context:
-            self.stream = context.stream
+            self.stream = self._stream_of(context)
             with self.backend.capture_session(self.stream):
                 for size in self._largest_first():
                     self.capture_one_shape(size, self.model_runner.model.forward)
