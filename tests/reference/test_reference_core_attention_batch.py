@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,8 @@ def test_modes_are_the_releases(install: Any, module: Callable[[str], Any], rele
     assert [mode.name for mode in modes if mode.is_cuda_graph()] == ["DECODE", "IDLE", "TARGET_VERIFY", "DLLM_EXTEND"]
     assert modes.DRAFT_EXTEND_V2.is_extend(include_draft_extend_v2=True)
     assert list(modes) == [*range(1, len(modes) + 1)]
+    assert modes.__module__ == INFO
+    assert pickle.loads(pickle.dumps(modes.MIXED)) is modes.MIXED
 
 
 @pytest.mark.parametrize("release", ["0.5.11", "0.5.13", "0.5.16", "0.5.19", "0.5.23"])
