@@ -161,6 +161,27 @@ def test_an_implementation_can_be_forced(install: Any, module: Module, monkeypat
         kind()(x, backend=kernels.KernelBackend.JIT)
 
 
+@pytest.mark.parametrize("release", ["0.5.16", "0.5.17"])
+def test_the_operator_class_before_operators_were_made_of_it(acme: Any, module: Module, release: str) -> None:
+    asked = acme(release)
+    kernels = module("sglang.kernels")
+    own = type(
+        "Own",
+        (kernels.BaseFusedOp,),
+        {"forward_native": lambda self, x: x, "forward_triton": lambda self, x: x + 1, "forward_acme": None},
+    )
+    operator = own()
+    assert not isinstance(operator, torch.nn.Module)
+    assert operator(1) == 2
+    assert operator(1, backend=kernels.KernelBackend.TORCH) == 1
+    with pytest.raises(NotImplementedError, match="jit"):
+        operator(1, backend=kernels.KernelBackend.JIT)
+    kernels.set_fused_op_backend(kernels.KernelBackend.TORCH)
+    assert operator(1) == 1
+    assert not asked
+    assert kernels.BaseFusedOp.__module__ == "sglang.kernels.fused_op"
+
+
 def wide(x: torch.Tensor) -> np.ndarray[Any, Any]:
     return x.to(torch.float64).numpy()
 

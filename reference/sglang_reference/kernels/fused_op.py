@@ -2,8 +2,8 @@
 
 On an out-of-tree platform an operator runs, in this order: what the plugin registered for its exact class and the
 platform's dispatch key; its ``forward_<key>``; ``forward_native``. The platform is asked for the key at the first call
-of any operator, once in a process. Facts: SGLang 0.5.18, 0.5.20 and 0.5.23, kernels/fused_op.py; the class of 0.5.16
-and 0.5.17, which no operator of SGLang's layers is made of yet, is not covered.
+of any operator, once in a process. Facts: SGLang 0.5.18, 0.5.20 and 0.5.23, kernels/fused_op.py; what 0.5.16 and 0.5.17
+have under this name, and make no operator of their layers of yet, is in :mod:`._unattached`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from .spec import KernelBackend
 
 if TYPE_CHECKING:
     from sglang_reference import platforms
+    from sglang_reference._contract import since
     from sglang_reference._errors import not_covered
     from sglang_reference._released import Lifetime, withdraw
 else:
     from sglang.srt import platforms
+    from sglang.srt._contract import since
     from sglang.srt._released import Lifetime, withdraw
 
     from sglang_reference._errors import not_covered
@@ -206,6 +208,12 @@ class BaseFusedOp(nn.Module, ABC):
         return self._forward_method(*args, **kwargs)
 
 
-_ABSENT = withdraw(globals(), {"clear_platform_caches": Lifetime(gone="0.5.23")})
-if "clear_platform_caches" in _ABSENT:
+_ABSENT = withdraw(globals(), {"clear_platform_caches": Lifetime("0.5.18", "0.5.23")})
+if since("0.5.23"):
     del BaseFusedOp.dispatch_forward
+if not since("0.5.18"):
+    from . import _unattached
+
+    BACKEND_METHODS = _unattached.METHODS
+    BaseFusedOp = _unattached.BaseFusedOp  # type: ignore[assignment, misc]
+    BaseFusedOp.__module__ = __name__
