@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+
+import sglang_reference
+from sglang_conformance.contract import tables
 
 RELEASES = ["0.5.11", "0.5.16", "0.5.20", "0.5.23"]
 LAYERS, FIRST = 3, 2
@@ -16,10 +20,12 @@ LAYERS, FIRST = 3, 2
 Core = Callable[[str], Any]
 
 
-@pytest.fixture(params=RELEASES)
-def core(request: pytest.FixtureRequest, install: Any, module: Callable[[str], Any]) -> Core:
-    install(request.param)
-    return lambda name: module(f"sglang.srt.mem_cache.{name}")
+@pytest.fixture(scope="module", params=RELEASES)
+def core(request: pytest.FixtureRequest) -> Iterator[Core]:
+    """Imports modules below mem_cache; the reference is installed once for all tests of a release."""
+    sglang_reference.install(tables.load(request.param).to_json())
+    yield lambda name: importlib.import_module(f"sglang.srt.mem_cache.{name}")
+    sglang_reference.uninstall()
 
 
 def allocators(core: Core) -> Any:

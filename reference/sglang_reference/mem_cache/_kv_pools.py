@@ -14,6 +14,7 @@ import torch
 
 from sglang_reference._errors import not_covered
 
+from .. import platforms
 from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, Renamed, released
@@ -40,21 +41,32 @@ def size_in_bytes(buffers: Iterable[torch.Tensor]) -> int:
 
 def copy_to_host(buffers: tuple[list[torch.Tensor], ...], indices: torch.Tensor) -> list[list[list[torch.Tensor]]]:
     """For each layer and each chunk of ``indices``, what each kind of buffer holds there."""
-    return [
+    _synchronize()
+    copied = [
         [[buffer[chunk].to("cpu") for buffer in layer] for chunk in torch.split(indices, _CHUNK)]
         for layer in zip(*buffers, strict=True)
     ]
+    _synchronize()
+    return copied
 
 
 def copy_from_host(
     buffers: tuple[list[torch.Tensor], ...], copied: list[list[list[torch.Tensor]]], indices: torch.Tensor
 ) -> None:
     """Put what :func:`copy_to_host` gave into other slots, as many as it was taken from."""
+    _synchronize()
     for layer, chunks in zip(zip(*buffers, strict=True), copied, strict=True):
         for chunk, parts in zip(torch.split(indices, _CHUNK), chunks, strict=True):
             for buffer, part in zip(layer, parts, strict=True):
                 assert len(part) == len(chunk), f"a copy of {len(part)} slots does not fit {len(chunk)}"
                 buffer[chunk] = part.to(buffer.device)
+    _synchronize()
+
+
+def _synchronize() -> None:
+    """Wait for the device, as the platform does; before 0.5.16 SGLang waits for CUDA's, here for none."""
+    if since("0.5.16"):
+        platforms.current_platform.synchronize()
 
 
 @placed("memory_pool", get_kv_buffer_shape=Lifetime("0.5.15"))
