@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .watch import Pass, Seen, Token
@@ -56,13 +57,18 @@ class Birth:
 class Truth:
     """What should have been seen: the oracle's points for the whole sequence of each request.
 
-    ``relative`` is what a value may differ by, as a part of the largest of its point.
+    ``tolerances`` are what a value of a point may be off by, for each token.
     """
 
     trace: Trace
     names: tuple[str, ...]
     place: Place
-    relative: float
+    tolerances: Mapping[str, Array]
+
+    @cached_property
+    def points(self) -> Mapping[str, Point]:
+        """The oracle's points by name."""
+        return {point.name: point for point in self.trace.points}
 
     def rows(self, tokens: Sequence[Token]) -> list[int]:
         """The oracle's rows of some tokens."""
@@ -71,11 +77,10 @@ class Truth:
 
     def point(self, seen: Seen) -> Point | None:
         """The oracle's point for what was seen; None where it has none."""
-        points = {point.name: point for point in self.trace.points}
         for output in _NAMES.get(seen.output, (seen.output,)):
             name = f"{seen.module}:{output}" if output else seen.module
-            if name in points:
-                return points[name]
+            if name in self.points:
+                return self.points[name]
         return None
 
     def value(self, point: Point, seen: Seen) -> Array:
@@ -103,21 +108,20 @@ def differences(passes: Sequence[Pass], truth: Truth) -> Iterator[Birth]:
 def _difference(each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | None:
     import numpy as np
 
-    expected = truth.value(point, seen)[truth.rows(seen.rows)]
-    if seen.value.shape != expected.shape:
-        if point.operator != "logits" or seen.value.shape[1] < expected.shape[1]:
-            return None  # laid out in another way, as a vendor's own pool may be: only what is made of it can be judged
-        expected, value = expected, seen.value[:, : expected.shape[1]]
-    else:
-        value = seen.value
-    if point.output == "ids":
-        value, expected = np.sort(value, axis=1), np.sort(expected, axis=1)
-    allowed = truth.relative * float(np.abs(point.value).max(initial=0.0))
+    rows = truth.rows(seen.rows)
+    expected, value = truth.value(point, seen)[rows], seen.value
+    if point.operator == "logits":
+        value = value[:, : expected.shape[1]]  # a vocabulary is filled up to a round number
+    if value.shape != expected.shape:
+        return None  # laid out in another way, as a vendor's own pool may be: what is made of it will be judged
+    if point.operator == "topk":
+        value, expected = np.sort(value, axis=1), np.sort(expected, axis=1)  # experts may be told in any order
+    allowed = truth.tolerances[point.name][rows][:, None]
     off = np.abs(value - expected)
     wrong = ~(off <= allowed)  # also where it is not a number
     if not wrong.any():
         return None
-    row, column = np.unravel_index(np.where(np.isnan(off), np.inf, off).argmax(), off.shape)
+    row, column = np.unravel_index(np.where(wrong, np.nan_to_num(off, nan=np.inf), -1.0).argmax(), off.shape)
     token = seen.rows[row]
     others = _also(each, token) if point.operator == "pool" else ()
     kind = "allocator" if others else "reduction" if seen.reduced and point.partial else point.operator
@@ -129,7 +133,7 @@ def _difference(each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | N
         int(column),
         float(expected[row, column]),
         float(value[row, column]),
-        allowed,
+        float(allowed[row, 0]),
         each.number,
         each.mode,
         seen.by,

@@ -25,14 +25,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Leg:
-    """One part of the journey. ``arguments`` are what the user asks for besides, by the names of SGLang's arguments."""
+    """One part of the journey.
+
+    ``graphs`` are the batch sizes that decode steps are captured for. ``arguments`` are what the user asks for besides,
+    by the names of SGLang's arguments.
+    """
 
     model: str = "llama"
     tp: int = 1
     pp: int = 1
     ep: int = 1
     dtype: str = "float32"
-    graphs: bool = False
+    graphs: tuple[int, ...] = ()
     arguments: tuple[tuple[str, Any], ...] = ()
 
     @property

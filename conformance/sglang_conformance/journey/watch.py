@@ -86,10 +86,9 @@ class Watch:
     def on(self) -> Iterator[Watch]:
         """Watch, until the end."""
         handles = []
-        for name, module in self.model.named_modules():
-            if name and type(module).__name__ != "PPMissingLayer":
-                handles.append(module.register_forward_pre_hook(self._begins(name)))
-                handles.append(module.register_forward_hook(self._ends(name)))
+        for module, names in _named(self.model).items():
+            handles.append(module.register_forward_pre_hook(self._begins(names)))
+            handles.append(module.register_forward_hook(self._ends))
         try:
             with _reductions(self._reduced):
                 yield self
@@ -111,23 +110,21 @@ class Watch:
             self.passes.append(Pass(len(self.passes), mode, self._rows, tuple(self._seen), kept))
             self._stack.clear()
 
-    def _begins(self, name: str) -> Callable[..., None]:
+    def _begins(self, names: Sequence[str]) -> Callable[..., None]:
         def begins(module: Any, given: Any) -> None:
-            self._stack.append(name)
+            holder = self._stack[-1] if self._stack else ""
+            self._stack.append(next((name for name in names if name.rpartition(".")[0] == holder), names[0]))
 
         return begins
 
-    def _ends(self, name: str) -> Callable[..., None]:
-        def ends(module: Any, given: Any, result: Any) -> None:
-            self._stack.pop()
-            for other, output, value, rows in self.beside(name, module, given):
-                self._note(other, output, value, tuple(rows))
-            reduced = True if name in self._summed else None
-            self._summed.discard(name)
-            for output, value in _outputs(result):
-                self._note(name, output, value, None, reduced, module)
-
-        return ends
+    def _ends(self, module: Any, given: Any, result: Any) -> None:
+        name = self._stack.pop()
+        for other, output, value, rows in self.beside(name, module, given):
+            self._note(other, output, value, tuple(rows))
+        reduced = True if name in self._summed else None
+        self._summed.discard(name)
+        for output, value in _outputs(result):
+            self._note(name, output, value, None, reduced, module)
 
     def _reduced(self, before: Any) -> None:
         """A summand is about to be reduced, in the innermost module that has begun."""
@@ -155,6 +152,15 @@ class Watch:
         if rows is not None and len(rows) == value.shape[0]:
             called = f"{type(by).__module__}.{type(by).__qualname__}" if by is not None else ""
             self._seen.append(Seen(module, output, plain(value.reshape(len(rows), -1)), rows, reduced, called))
+
+
+def _named(model: Any) -> dict[Any, list[str]]:
+    """Every module below the model, and all its names: layers may share one."""
+    found: dict[Any, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name and type(module).__name__ != "PPMissingLayer":
+            found.setdefault(module, []).append(name)
+    return found
 
 
 def plain(tensor: Any) -> Array:

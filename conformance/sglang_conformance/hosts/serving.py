@@ -1,0 +1,187 @@
+"""A model served on one rank by the host's own core: scheduler, worker, model runner, pools, graphs.
+
+Every rank of a server makes one of these, is handed the same requests at the same steps, and takes each step together
+with the others, as SGLang's scheduler processes do.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from . import groups
+
+
+class NotCovered(ImportError):
+    """The host serves nothing in this environment: by this name the kit reports it as not to be seen here."""
+
+
+class Server:
+    """One rank's part of a server. ``scheduler`` and ``runner`` are SGLang's objects."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.runner = scheduler.tp_worker.model_runner
+
+    @property
+    def page_size(self) -> int:
+        """How many slots a page has."""
+        return int(self.scheduler.page_size)
+
+    @property
+    def allocator(self) -> Any:
+        """What hands out slots."""
+        return self.scheduler.token_to_kv_pool_allocator
+
+    @property
+    def pool(self) -> Any:
+        """The pool of keys and values."""
+        return self.allocator.get_kvcache()
+
+    @property
+    def graphs(self) -> Any:
+        """What captures and replays decode steps; None where nothing does."""
+        return getattr(self.runner, "decode_cuda_graph_runner", None) or getattr(self.runner, "graph_runner", None)
+
+    def ask(self, name: str, prompt: Sequence[int], new: int) -> None:
+        """Hand in a request for ``new`` tokens, each the likeliest."""
+        requests = importlib.import_module("sglang.srt.managers.io_struct")
+        sampling = importlib.import_module("sglang.srt.sampling.sampling_params")
+        parameters = sampling.SamplingParams(temperature=0.0, max_new_tokens=new, ignore_eos=True)
+        parameters.normalize(None)
+        asked = requests.TokenizedGenerateReqInput(
+            rid=name,
+            input_text="",
+            input_ids=list(prompt),
+            mm_inputs=None,
+            sampling_params=parameters,
+            return_logprob=False,
+            logprob_start_len=-1,
+            top_logprobs_num=0,
+            token_ids_logprob=None,
+            stream=False,
+        )
+        self.scheduler.process_input_requests([asked])
+
+    def cancel(self, name: str) -> None:
+        """Give a request up."""
+        requests = importlib.import_module("sglang.srt.managers.io_struct")
+        self.scheduler.process_input_requests([requests.AbortReq(rid=name)])
+
+    def step(self) -> bool:
+        """Compute one batch; whether there was something to compute."""
+        return self.scheduler._step()[0] is not None
+
+    def slots(self, batch: Any) -> list[list[int]]:
+        """The slots of each request of a batch, in the order of its tokens."""
+        rows = self.scheduler.req_to_token_pool.req_to_token
+        held = rows[batch.req_pool_indices].cpu().tolist()
+        return [own[: int(length)] for own, length in zip(held, batch.seq_lens_cpu, strict=True)]
+
+    @property
+    def captured(self) -> tuple[int, ...]:
+        """The batch sizes that have a graph."""
+        return tuple(sorted(int(size) for size in getattr(self.graphs, "capture_bs", None) or ()))
+
+    def memory(self) -> dict[str, int]:
+        """Slots that are free, that the prefix cache can give up, and all; rows for requests, and all of those."""
+        scheduler = self.scheduler
+        return {
+            "available": int(self.allocator.available_size()),
+            "evictable": int(scheduler.tree_cache.evictable_size()),
+            "total": int(scheduler.max_total_num_tokens),
+            "rows": int(scheduler.req_to_token_pool.available_size()),
+            "rows_total": int(scheduler.req_to_token_pool.size),
+        }
+
+    def classes(self) -> dict[str, str]:
+        """Which classes serve: of the pool, the allocator, the attention backend and the graph runner."""
+        found = {
+            "pool": self.pool,
+            "allocator": self.allocator,
+            "attention": self.runner.attn_backend,
+            "graphs": self.graphs,
+        }
+        return {what: f"{type(it).__module__}.{type(it).__qualname__}" for what, it in found.items() if it is not None}
+
+    @staticmethod
+    def retracted(requests: Iterable[Any]) -> int:
+        """How often these requests had to begin anew for want of slots."""
+        return sum(int(getattr(request, "retraction_count", 0)) for request in requests)
+
+    def forget(self) -> bool:
+        """Forget what is kept of requests that have ended; whether that could be done."""
+        return bool(self.scheduler.flush_cache())
+
+    @contextlib.contextmanager
+    def passes(self, around: Callable[[Any, Callable[[], Any]], Any]) -> Iterator[None]:
+        """For a while, have every batch computed by ``around(batch, compute)``."""
+        compute = self.scheduler.run_batch
+
+        def run(batch: Any, *args: Any, **kwargs: Any) -> Any:
+            return around(batch, lambda: compute(batch, *args, **kwargs))
+
+        self.scheduler.run_batch = run
+        try:
+            yield
+        finally:
+            del self.scheduler.run_batch
+
+
+# What the release calls the batch sizes of decode graphs, and how it is told to capture no prefill.
+_SIZES = ("cuda_graph_bs_decode", "cuda_graph_bs")
+_PREFILL = ("disable_prefill_cuda_graph", "disable_piecewise_cuda_graph")
+
+
+def arguments(given: Mapping[str, Any], graphs: Sequence[int] = ()) -> Any:
+    """SGLang's server arguments, resolved and checked as its launching process does.
+
+    ``graphs``: the batch sizes to capture decode steps of; none: no graphs at all.
+    """
+    kind = _module("server_args").ServerArgs
+    known = inspect.signature(kind).parameters
+    size, prefill = (next(name for name in names if name in known) for names in (_SIZES, _PREFILL))
+    wanted: dict[str, Any] = {size: list(graphs)} if graphs else {"disable_cuda_graph": True}
+    made = kind(**given, **wanted, **{prefill: True})
+    if hasattr(made, "resolve_once"):
+        made.resolve_once()
+    made.check_server_args()
+    return made
+
+
+@contextlib.contextmanager
+def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: int) -> Iterator[Server]:
+    """One rank's server for a while; afterwards its groups are gone, and so is its memory."""
+    scheduler = _module("managers.scheduler")
+    places = _module("managers._places")
+    starting = _module("managers._starting")
+    try:
+        place = places.publish(server_args, device, tp_rank, pp_rank)
+        ports = SimpleNamespace(nccl_port=port, scheduler_input_ipc_name="")
+        made = scheduler.Scheduler(server_args, ports, **starting.rank_arguments(place))
+        yield Server(made)
+    finally:
+        _leave()
+
+
+def reason(request: Any) -> str:
+    """SGLang's word for why a request ended; empty where it has not."""
+    ended = request.finished_reason
+    return str(ended.to_json().get("type", "")) if ended is not None else ""
+
+
+def _leave() -> None:
+    """Destroy the groups, and let this process serve again: SGLang's own makes its groups once (from 0.5.21 on)."""
+    groups.leave()
+    with contextlib.suppress(ImportError, AttributeError):
+        _module("distributed.bootstrap").reset_parallel_initialised()
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"sglang.srt.{name}")

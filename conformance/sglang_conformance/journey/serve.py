@@ -1,0 +1,202 @@
+"""Serving one leg on one rank: the model is made ready, the requests come and go, every pass is watched.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..hosts import serving
+from .leg import Leg, Request
+from .served import Answer, Memory, Served
+from .watch import Token, Watch, plain
+
+SLOTS = 512
+REQUESTS = 16
+_MOST_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a rank of a server stands: its number, the type and number of its device, and a port for all of them."""
+
+    number: int
+    kind: str
+    device: int
+    port: int
+
+
+class Stuck(RuntimeError):
+    """The server goes on and on without an end."""
+
+
+@contextlib.contextmanager
+def server(leg: Leg, seat: Seat) -> Iterator[serving.Server]:
+    """The leg's server on this rank, for a while."""
+    with tempfile.TemporaryDirectory(prefix="journey-") as folder:
+        leg.checkpoint.write(Path(folder))
+        asked = serving.arguments(_asked(leg, folder, seat.kind), graphs=leg.graphs)
+        pp_rank, tp_rank = divmod(seat.number, leg.tp)
+        with serving.serving(asked, device=seat.device, tp_rank=tp_rank, pp_rank=pp_rank, port=seat.port) as made:
+            yield made
+
+
+def _asked(leg: Leg, folder: str, kind: str) -> dict[str, Any]:
+    """What the user asks for: nothing about attention, so that it is the platform's to choose."""
+    return {
+        "model_path": folder,
+        "skip_tokenizer_init": True,
+        "device": kind,
+        "dtype": leg.dtype,
+        "tp_size": leg.tp,
+        "pp_size": leg.pp,
+        "ep_size": leg.ep,
+        "random_seed": 42,
+        "mem_fraction_static": 0.5,
+        "max_total_tokens": SLOTS,
+        "max_running_requests": REQUESTS,
+        "disable_radix_cache": True,
+        **dict(leg.arguments),
+    }
+
+
+@dataclass
+class Serving:
+    """Requests served by one server, each step watched. ``watched`` off: tokens and logits only."""
+
+    server: serving.Server
+    leg: Leg
+    rank: int
+    watched: bool = True
+    _answers: dict[str, Answer] = field(default_factory=dict)
+    _requests: dict[str, Any] = field(default_factory=dict)
+    _retracted: set[tuple[str, int]] = field(default_factory=set)
+    _cached: int = 0
+
+    def serve(self, requests: Sequence[Request]) -> Served:
+        """Have all requests served to their end. Raises Stuck where that does not come."""
+        began = time.perf_counter()
+        self._answers = {request.name: Answer(request) for request in requests}
+        self._requests, self._cached = {}, 0
+        before = self._memory()
+        watch = Watch(self.server.runner.model, self._beside)
+        steps, step = 0, 0
+        with watch.on() if self.watched else contextlib.nullcontext(), self.server.passes(self._around(watch)):
+            waiting = list(requests)
+            while True:
+                for request in [each for each in waiting if each.arrives <= step]:
+                    waiting.remove(request)
+                    self.server.ask(request.name, request.prompt, request.new)
+                for request in requests:
+                    if request.leaves == step:
+                        self.server.cancel(request.name)
+                went = self.server.step()
+                steps, step = steps + went, step + 1
+                if not went and not waiting and all(r.leaves is None or r.leaves < step for r in requests):
+                    break
+                if step > _MOST_STEPS:
+                    raise Stuck(f"{_MOST_STEPS} steps, and the requests are not done")
+        self._settle()
+        return Served(
+            self.leg,
+            self.rank,
+            dict(self._answers),
+            tuple(watch.passes),
+            before,
+            self._memory(),
+            captured=self.server.captured,
+            retracted=self.server.retracted(self._requests.values()),
+            cached=self._cached,
+            steps=steps,
+            seconds=time.perf_counter() - began,
+            classes=self.server.classes(),
+        )
+
+    def _around(self, watch: Watch) -> Callable[[Any, Callable[[], Any]], Any]:
+        def around(batch: Any, compute: Callable[[], Any]) -> Any:
+            extends = batch.forward_mode.is_extend()
+            lengths = [int(length) for length in batch.seq_lens_cpu]
+            firsts = list(batch.prefix_lens) if extends else [length - 1 for length in lengths]
+            names = [str(req.rid) for req in batch.reqs]
+            rows = [
+                Token(name, position)
+                for name, first, length in zip(names, firsts, lengths, strict=True)
+                for position in range(first, length)
+            ]
+            last = [Token(name, length - 1) for name, length in zip(names, lengths, strict=True)]
+            self._requests.update(zip(names, batch.reqs, strict=True))
+            slots = dict(zip(names, self.server.slots(batch), strict=True))
+            with watch.one("extend" if extends else "decode", rows, last, slots):
+                self._slots = slots
+                result = compute()
+            self._note(last, result)
+            return result
+
+        return around
+
+    def _note(self, last: Sequence[Token], result: Any) -> None:
+        """Keep the logits, by the position that they are for."""
+        output = getattr(result, "logits_output", None)
+        logits = getattr(output, "next_token_logits", None)
+        if logits is None:
+            return
+        graph = bool(getattr(result, "can_run_cuda_graph", False))
+        for token, row in zip(last, plain(logits), strict=True):
+            answer = self._answers[token.request]
+            made = token.position + 1 - len(answer.request.prompt)  # the number of the token that is chosen by it
+            if made >= 0:
+                kept, by = answer.logits[:made], answer.by_graph[:made]
+                self._answers[token.request] = Answer(answer.request, (), (*kept, row), (*by, graph))
+
+    def _settle(self) -> None:
+        for name, request in self._requests.items():
+            answer = self._answers[name]
+            tokens = tuple(int(token) for token in request.output_ids)
+            count = len(tokens)
+            self._answers[name] = Answer(
+                answer.request,
+                tokens,
+                answer.logits[:count],
+                answer.by_graph[:count],
+                serving.reason(request),
+            )
+
+    def _beside(self, name: str, module: Any, given: Any) -> Iterator[tuple[str, str, Any, Sequence[Token]]]:
+        """What stands in the pool for all tokens of the batch, once a layer's attention has ended."""
+        if type(module).__name__ != "RadixAttention" or not self._slots:
+            return
+        import torch
+
+        layer = int(module.layer_id)
+        rows = [Token(name, position) for name, slots in self._slots.items() for position in range(len(slots))]
+        pool = self.server.pool
+        slots = [slot for own in self._slots.values() for slot in own]
+        keys = pool.get_key_buffer(layer)
+        if keys.dim() != 3:
+            return
+        at = torch.tensor(slots, dtype=torch.int64, device=keys.device)
+        if name.endswith(("attn_mqa", "attn_mha")):
+            yield f"token_to_kv_pool.{layer}", "latent", keys[at], rows
+            return
+        yield f"token_to_kv_pool.{layer}", "k", keys[at], rows
+        yield f"token_to_kv_pool.{layer}", "v", pool.get_value_buffer(layer)[at], rows
+
+    def _memory(self) -> Memory:
+        return Memory(**self.server.memory())
+
+
+def standard(leg: Leg, new: int = 8) -> tuple[Request, ...]:
+    """The usual requests: the model's own prompts, of which no token of the continuation is in doubt."""
+    return tuple(Request(f"r{number}", prompt, new) for number, prompt in enumerate(leg.checkpoint.prompts))
+
+
+def seats(leg: Leg, kind: str, port: int, devices: Mapping[int, int]) -> list[Seat]:
+    """A seat for each rank, on these devices."""
+    return [Seat(number, kind, devices.get(number, 0), port) for number in range(leg.size)]
