@@ -42,6 +42,11 @@ class Continuation:
     logits: Array
 
     @property
+    def sequence(self) -> tuple[int, ...]:
+        """All tokens but the last, which nothing is computed from: a trace's last rows of it chose the new tokens."""
+        return (*self.prompt, *self.tokens[:-1])
+
+    @property
     def margins(self) -> Array:
         """By how much each token's logit exceeds the next best."""
         return margins(self.logits)
