@@ -174,7 +174,8 @@ class Serving(Partial):
 
     def _computed(self) -> list[Req]:
         """The requests that run, or have been computed in the last step."""
-        return [*self.running_batch.reqs, *(self.last_batch.reqs if self.last_batch is not None else ())]
+        last = self.last_batch.reqs if self.last_batch is not None else []
+        return [*self.running_batch.reqs, *last, *([] if self.chunked_req is None else [self.chunked_req])]
 
     def _drop_aborted_chunk(self) -> None:
         """Let a request go that was given up between two parts of its prefill."""

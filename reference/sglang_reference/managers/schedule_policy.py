@@ -133,7 +133,10 @@ class PrefillAdder(Partial):
 
     def add_chunked_req(self, req: Req) -> Req | None:
         """Go on with a request that was not computed to its end; returns it where it still is not."""
-        most = self.cur_rem_tokens if self.rem_chunk_tokens is None else min(self.rem_chunk_tokens, self.cur_rem_tokens)
+        assert self.rem_chunk_tokens is not None
+        free = self.cur_rem_tokens
+        # It holds what it has so far: it must go on even where nothing seems to be free.
+        most = min(self.rem_chunk_tokens, free) if free > 0 else self.rem_chunk_tokens
         left = len(req.full_untruncated_fill_ids) - req.prefix_len
         cut = left > most
         req.extend_end = req.prefix_len + (most // self.page_size * self.page_size if cut else left)
@@ -147,11 +150,9 @@ class PrefillAdder(Partial):
             return AddReqResult.OTHER
         with _keeping.locked(self.tree_cache, req.last_node):
             left = len(req.full_untruncated_fill_ids) - req.prefix_len
-            if left + wanted(req) + self.page_size >= self.rem_total_tokens:
-                return AddReqResult.NO_TOKEN
-            if self.ceil_paged_tokens(left) >= self.cur_rem_tokens:
-                return AddReqResult.NO_TOKEN
             whole = self.ceil_paged_tokens(left)
+            if not self._has_room(req, left):
+                return AddReqResult.NO_TOKEN
             if self.rem_chunk_tokens is None and self.can_run_list and whole >= self.rem_input_tokens:
                 return AddReqResult.OTHER
             length = left
@@ -165,6 +166,16 @@ class PrefillAdder(Partial):
             self.can_run_list.append(req)
             self._charge(req, wanted(req) if length == left else 0)
         return self.budget_state()
+
+    def _has_room(self, req: Req, left: int) -> bool:
+        """Whether there is room for a request, and for what it is expected to say.
+
+        One that is alone may have all there is; SGLang would leave it waiting for a page that it does not need.
+        """
+        if not self.can_run_list and (self.running_batch is None or self.running_batch.is_empty()):
+            return self.ceil_paged_tokens(left + int(wanted(req))) <= self.cur_rem_tokens
+        room = left + wanted(req) + self.page_size < self.rem_total_tokens
+        return room and self.ceil_paged_tokens(left) < self.cur_rem_tokens
 
     def _cut(self, prefix_len: int, align: int | None) -> int:
         """How many tokens a request that is too long gets: the end is the end of a page."""

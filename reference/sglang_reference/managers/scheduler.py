@@ -10,6 +10,8 @@ import logging
 import sys
 from typing import Any
 
+import torch
+
 from sglang_reference import _spawned
 
 from .._arguments.resolving import settled
@@ -87,16 +89,28 @@ def run_scheduler_process(
     signal instead, which would end whoever has started the server.
     """
     load_plugins()
+    torch.set_num_threads(1)  # ranks share the machine's cores
     try:
-        place = _places.publish(server_args, gpu_id, tp_rank, pp_rank)
-        # Looked up now: a hook may have put another class in its place.
-        scheduler = globals()["Scheduler"](server_args, port_args, **_starting.rank_arguments(place))
+        scheduler = _scheduler_of(server_args, port_args, gpu_id, tp_rank, pp_rank)
         pipe_writer.send(scheduler.get_init_info())
         scheduler.run_event_loop()
     except Exception as error:
         logger.exception("The scheduler of TP rank %s, PP rank %s has failed", tp_rank, pp_rank)
         pipe_writer.send(_spawned.failure(error))
         sys.exit(1)
+
+
+def _scheduler_of(server_args: Any, port_args: Any, gpu_id: int, tp_rank: int = 0, pp_rank: int = 0) -> Scheduler:
+    """A scheduler, in whatever release, for the rank that stands there; publishes its arguments and place.
+
+    Without a line in ``port_args`` (an empty name) it is driven from this process: hand it requests by
+    ``process_input_requests``, have it ``_step()`` until it ``is_fully_idle()``, on all ranks in step; what it sends
+    out is then in ``_channel.sent``.
+    """
+    place = _places.publish(server_args, gpu_id, tp_rank, pp_rank)
+    # Looked up now: a hook may have put another class in its place.
+    made: Scheduler = globals()["Scheduler"](server_args, port_args, **_starting.rank_arguments(place))
+    return made
 
 
 def dispatch_event_loop(scheduler: Any) -> None:
