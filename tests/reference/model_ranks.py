@@ -207,14 +207,16 @@ def publish(rank: Rank, tp: int, pp: int, ep: int) -> None:
 
 
 @contextmanager
-def benched(rank: Rank, folder: str, release: str, model: str, device: str, tp: int, pp: int, ep: int) -> Iterator[Any]:
+def benched(
+    rank: Rank, folder: str, release: str, model: str, device: str, dtype: str, tp: int, pp: int, ep: int
+) -> Iterator[Any]:
     """A bench on the groups of these sizes."""
     if device == "sim":
         importlib.import_module("sglang_simulated.device").register()
     with lifetime(rank, folder, release, tp_size=tp, pp_size=pp, moe_ep_size=ep):
         if not before(release, "0.5.21"):
             publish(rank, tp, pp, ep)
-        yield Bench(model, release, tp, device)
+        yield Bench(model, release, tp, device, dtype)
 
 
 def logits(
@@ -228,6 +230,7 @@ def logits(
     pp: int = 1,
     ep: int = 1,
     device: str = "cpu",
+    dtype: str = "float32",
     graph: bool = False,
 ) -> list[Any] | None:
     """Logits after each prompt and each token after it: prompts in two parts, then one token of each at a time.
@@ -235,7 +238,7 @@ def logits(
     Every sequence has as many tokens after its prompt as the others. With ``graph`` the latter are from a device graph
     for more sequences than there are.
     """
-    with benched(rank, folder, release, model, device, tp, pp, ep) as bench:
+    with benched(rank, folder, release, model, device, dtype, tp, pp, ep) as bench:
         rows = list(range(1, len(sequences) + 1))
         found = []
         half = [length // 2 for length in prompts]

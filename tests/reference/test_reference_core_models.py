@@ -42,7 +42,7 @@ def expected() -> dict[str, Any]:
 
 @pytest.fixture
 def run(pool: Pool, folders: dict[str, Path], expected: dict[str, Any], tmp_path: Path) -> Any:
-    def ran(name: str, release: str, tp: int = 1, pp: int = 1, ep: int = 1, **how: Any) -> None:
+    def ran(name: str, release: str, tp: int = 1, pp: int = 1, ep: int = 1, within: float = 1e-4, **how: Any) -> None:
         found = pool.run(
             "reference.model_ranks:logits",
             {
@@ -63,9 +63,10 @@ def run(pool: Pool, folders: dict[str, Path], expected: dict[str, Any], tmp_path
         for each in found[tp * (pp - 1) :]:
             steps = np.array(each).swapaxes(0, 1)
             for computed, continuation in zip(steps, expected[name], strict=True):
-                assert computed.argmax(axis=1).tolist() == list(continuation.tokens)
                 scale = np.abs(continuation.logits).max()
-                assert np.abs(computed - continuation.logits).max() < 1e-4 * max(1.0, scale)
+                assert np.abs(computed - continuation.logits).max() < within * max(1.0, scale)
+                if within < 1e-3:
+                    assert computed.argmax(axis=1).tolist() == list(continuation.tokens)
 
     return ran
 
@@ -76,6 +77,11 @@ EVERY = [(release, name) for release in ("0.5.11", "0.5.23") for name in sorted(
 @pytest.mark.parametrize(("release", "name"), [*EVERY, ("0.5.16", "llama"), ("0.5.20", "latent"), ("0.5.21", "latent")])
 def test_logits_are_those_of_float64(run: Any, name: str, release: str) -> None:
     run(name, release)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("llama", "float16"), ("latent", "bfloat16"), ("mixtral", "bfloat16")])
+def test_smaller_types_come_near_it(run: Any, name: str, dtype: str) -> None:
+    run(name, "0.5.23", dtype=dtype, within=0.003 if dtype == "float16" else 0.03)
 
 
 @pytest.mark.parametrize(
