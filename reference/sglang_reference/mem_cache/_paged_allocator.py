@@ -73,8 +73,9 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
             self.free_pages = torch.sort(self.get_all_free_pages())[0]
             self.staged_pages, self.num_staged_pages = [], 0
 
-    def _take(self, pages: int) -> torch.Tensor | None:
-        if pages > len(self.free_pages) and (self.need_sort or since("0.5.20")):
+    def _take(self, pages: int, at_most: int) -> torch.Tensor | None:
+        """So many free pages; what was given back is sorted in first where ``at_most`` might be wanted and lack."""
+        if at_most > len(self.free_pages) and (self.need_sort or since("0.5.20")):
             self.merge_and_sort_free()
         if pages > len(self.free_pages):
             return None
@@ -85,7 +86,8 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
         """The slots of whole pages, as many as ``need_size`` fills; None where they are not free."""
         if self.debug_mode:
             assert need_size % self.page_size == 0, f"{need_size} slots are not whole pages of {self.page_size}"
-        pages = self._take(need_size // self.page_size)
+        number = need_size // self.page_size
+        pages = self._take(number, number)
         if pages is None:
             return None
         return (pages[:, None] * self.page_size + torch.arange(self.page_size, device=self.device)).reshape(-1)
@@ -111,7 +113,7 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
             )
         if num_new_pages is None:
             num_new_pages = get_num_new_pages(seq_lens_cpu, self.page_size, prefix_lens_cpu)
-        pages = self._take(num_new_pages)
+        pages = self._take(num_new_pages, extend_num_tokens // self.page_size + len(prefix_lens) + 1)
         if pages is None:
             return None
         return extended(prefix_lens_cpu, seq_lens_cpu, last_loc, pages, self.page_size)
@@ -122,7 +124,7 @@ class PagedTokenToKVPoolAllocator(BaseTokenToKVPoolAllocator):
         """A slot for each request's next token, which ``seq_lens`` counts; None where pages lack."""
         if self.debug_mode:
             assert torch.all((last_loc + 2) % self.page_size == seq_lens % self.page_size), "last_loc is not the last"
-        pages = self._take(get_num_new_pages(seq_lens_cpu, self.page_size, decode=True))
+        pages = self._take(get_num_new_pages(seq_lens_cpu, self.page_size, decode=True), len(seq_lens))
         return None if pages is None else next_slots(seq_lens_cpu, last_loc, pages, self.page_size)
 
     def free(self, free_index: torch.Tensor) -> None:
