@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -230,6 +231,8 @@ def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (folder / "vendor_models" / "better.py").write_text(source + "\n\nEntryClass = LlamaForCausalLM\n")
     monkeypatch.syspath_prepend(folder)
     yield "vendor_models"
+    for name in ("vendor_models", "vendor_models.better"):
+        sys.modules.pop(name, None)
 
 
 def test_a_plugins_model_takes_the_place_of_sglangs(
@@ -244,6 +247,18 @@ def test_a_plugins_model_takes_the_place_of_sglangs(
         assert type(loaded(srt, write(LLAMA))).__module__ == "vendor_models.better"
         with pytest.raises(RuntimeError, match="cannot be imported"):
             registry.register(name, overwrite=True, strict=True)
+
+
+def test_a_package_of_the_environment_comes_before_sglangs(
+    install: Any, module: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("0.5.11")
+    with package(tmp_path, monkeypatch) as name:
+        monkeypatch.setenv("SGLANG_EXTERNAL_MODEL_PACKAGE", name)
+        registry = module("sglang.srt.models.registry").ModelRegistry
+        model, _ = registry.resolve_model_cls(["Strange", "LlamaForCausalLM"])
+        assert model.__module__ == "vendor_models.better"
+        assert "MixtralForCausalLM" in registry.models
 
 
 def test_an_unknown_architecture_is_told_with_the_known_ones(srt: Any, write: Any) -> None:

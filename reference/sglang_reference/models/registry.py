@@ -1,5 +1,7 @@
 """``sglang.srt.models.registry``: models by architecture, to which plugins add theirs, or put them in another's place.
 
+``SGLANG_EXTERNAL_MODEL_PACKAGE`` names a package whose models are added, and come before SGLang's own.
+
 Facts: SGLang 0.5.11 to 0.5.23, srt/models/registry.py.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 import pkgutil
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -88,3 +91,5 @@ class _ModelRegistry:
 
 ModelRegistry = _ModelRegistry()
 ModelRegistry.register(_OWN)
+if _external := os.environ.get("SGLANG_EXTERNAL_MODEL_PACKAGE"):
+    ModelRegistry.register(_external, overwrite=True)
