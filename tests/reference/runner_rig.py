@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,9 @@ def leave() -> None:
     state = importlib.import_module("sglang.srt.distributed.parallel_state")
     state.destroy_model_parallel()
     state.destroy_distributed_environment()
+    bootstrap = sys.modules.get("sglang.srt.distributed.bootstrap")
+    if bootstrap is not None and hasattr(bootstrap, "reset_parallel_initialised"):
+        bootstrap.reset_parallel_initialised()
 
 
 @contextmanager

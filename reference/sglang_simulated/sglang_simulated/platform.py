@@ -40,6 +40,7 @@ class SimSRTPlatform(SimDeviceMixin, ReleaseHooks, SRTPlatform):
         """Choose what the user left open, and nothing else: ``attention_backend``, when unset."""
         if getattr(server_args, "attention_backend", None) is None:
             server_args.attention_backend = ATTENTION_BACKEND
+            attention.register()
 
     # Factories return a class or a name, and leave making the object to SGLang.
 
