@@ -56,7 +56,8 @@ class MixtralMoE(PartialModule):
             quant_config=None,
             prefix=add_prefix("gate", prefix),
         )
-        self.topk = TopK(top_k=top_k, renormalize=True, **({"layer_id": layer_id} if since("0.5.22") else {}))
+        told: dict[str, Any] = {"layer_id": layer_id} if since("0.5.22") else {}
+        self.topk = TopK(top_k=top_k, renormalize=True, **told)
         self.experts = FusedMoE(
             num_experts=num_experts,
             top_k=top_k,
