@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from reference.runner_rig import leave
 
+from reference.runner_rig import leave
 from sglang_conformance.journey.checkpoints import Llama
 from sglang_conformance.oracles.decoders.decoder import Decoder
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from reference.scheduler_rig import MODEL, Driver, expected, serving
 
 RELEASES = ["0.5.11", "0.5.14", "0.5.18", "0.5.23"]

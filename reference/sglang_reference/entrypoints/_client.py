@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from sglang_reference import _lines
 
@@ -22,6 +22,7 @@ from ..sampling.sampling_params import SamplingParams
 
 _LOOK_SECONDS = 0.1
 """How long it is listened before it is looked whether the ranks still live."""
+_CAUSE_SECONDS = 5.0
 
 
 class Client(Partial):
@@ -43,15 +44,15 @@ class Client(Partial):
         params = SamplingParams(**sampling_params)
         params.normalize(None)
         params.verify(self._vocabulary)
-        self._connection.send(TokenizedGenerateReqInput(rid=rid, input_ids=list(input_ids), sampling_params=params))
+        self._send(TokenizedGenerateReqInput(rid=rid, input_ids=list(input_ids), sampling_params=params))
 
     def abort_request(self, rid: str = "", abort_all: bool = False) -> None:
         """Give up the requests whose names begin so, or all."""
-        self._connection.send(AbortReq(rid=rid, abort_all=abort_all))
+        self._send(AbortReq(rid=rid, abort_all=abort_all))
 
     def flush_cache(self, seconds: float) -> FlushCacheReqOutput:
         """Have the ranks forget what they keep of requests that have ended."""
-        self._connection.send(FlushCacheReqInput())
+        self._send(FlushCacheReqInput())
         while True:
             came = self._next(time.monotonic() + seconds, "the cache to be flushed")
             if isinstance(came, FlushCacheReqOutput):
@@ -82,9 +83,22 @@ class Client(Partial):
                 raise TimeoutError(f"still waiting for {what}")
         try:
             return self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
+            self._lost()
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except ConnectionError:
+            self._lost()
+
+    def _lost(self) -> NoReturn:
+        """Raise what the first rank has ended of, which may come to be known a little later."""
+        end = time.monotonic() + _CAUSE_SECONDS
+        while time.monotonic() < end:
             self._check()
-            raise RuntimeError("the first rank has closed the line") from None
+            time.sleep(_LOOK_SECONDS / 10)
+        raise RuntimeError("the first rank has closed the line")
 
 
 def _answers(output: BatchTokenIDOutput) -> list[dict[str, Any]]:

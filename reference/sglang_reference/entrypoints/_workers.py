@@ -22,8 +22,8 @@ from .._contract import TABLE, server_arguments, since
 from ..environ import EnvBool
 from ..managers import _places
 
-_LAST_WORDS_SECONDS = 2.0
-"""How long a process that has ended may take to be known to have."""
+_LAST_WORDS_SECONDS = 10.0
+"""How long a process that has told of its failure, or whose end is seen, may take to end."""
 
 
 class _Switches:
