@@ -102,7 +102,7 @@ class RadixTree:
         if done < len(key):
             leaf = TreeNode(priority=priority)
             leaf.parent, leaf.key, leaf.value = node, key[done:], value[done:].clone()
-            leaf.last_access_time = leaf.creation_time = node.last_access_time
+            leaf.last_access_time = leaf.creation_time = float(next(self._clock))
             leaf.hit_count = int(hit)
             node.children[page_of(leaf.key, 0, self.page_size)] = leaf
             self.evictable += len(leaf.key)
@@ -171,7 +171,7 @@ class RadixTree:
         assert child.value is not None
         first = TreeNode(priority=child.priority)
         first.parent, first.lock_ref, first.hit_count = child.parent, child.lock_ref, child.hit_count
-        first.last_access_time, first.creation_time = child.last_access_time, child.creation_time
+        first.last_access_time = first.creation_time = float(next(self._clock))
         assert first.parent is not None
         first.parent.children[page_of(child.key, 0, self.page_size)] = first
         first.key, child.key = child.key[:length], child.key[length:]
