@@ -56,7 +56,9 @@ class RankedChecks:
             if result.failure is not None or result.value["outcome"] not in ("pass", "unsupported"):
                 return result
             results.append(result)
-        self._pool(check.joined).keep(self._sizes or WORLD_SIZES)
+        usual = self._sizes or WORLD_SIZES
+        # One rank alone, without a group, has nothing that wakes.
+        self._pool(check.joined).keep(usual if check.joined else (1, *usual))
         return next((result for result in results if result.value["outcome"] != "pass"), results[0])
 
     def close(self) -> None:

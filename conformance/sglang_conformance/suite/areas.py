@@ -51,6 +51,7 @@ AREAS = (
     "graph_scopes",
     "graphs_in_groups",
     "graph_ends",
+    "journey",
     "interface",
 )
 

@@ -27,7 +27,7 @@ class Asked:
         self._where = expect.place(type(allocator))
 
     def begin(self, lengths: Mapping[str, int]) -> None:
-        """Requests come, or go on, with so many more tokens each: ``alloc_extend``; ``alloc`` where a page is a slot."""
+        """Requests come, or go on, with so many more tokens each: ``alloc_extend``, or ``alloc`` of single slots."""
         if self.pages.size == 1:
             self._ask_for_any(lengths)
             return
@@ -39,7 +39,7 @@ class Asked:
         self._ask("alloc_extend", f"tokens {told}", given, lengths)
 
     def step(self, names: Sequence[str]) -> None:
-        """Each of these requests makes one more token: ``alloc_decode``; ``alloc`` where a page is a slot."""
+        """Each of these requests makes one more token: ``alloc_decode``, or ``alloc`` of single slots."""
         if self.pages.size == 1:
             self._ask_for_any(dict.fromkeys(names, 1))
             return

@@ -1,0 +1,196 @@
+"""What a leg came to, held against the oracle: tokens, logits, and where the first wrong number is born.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from ...journey import birth, tolerances
+from ...journey.birth import Birth, Truth
+from ...journey.leg import Leg
+from ...journey.served import Answer, Served
+from ...oracles.decoders.decoder import Decoder
+from ...oracles.decoders.points import Place
+from .. import expect
+
+# Which member of the platform gives what computes a value, by the kind of operator that the oracle tells.
+MEMBERS: Mapping[str, str] = {
+    "embedding": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
+    "linear": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
+    "logits": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
+    "router": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
+    "residual": "the operator that get_dispatch_key_name() chooses",
+    "norm": "the operator that get_dispatch_key_name() chooses",
+    "activation": "the operator that get_dispatch_key_name() chooses",
+    "rope": "the operator that get_dispatch_key_name() chooses",
+    "topk": "the operator that get_dispatch_key_name() chooses",
+    "experts": "what runs the experts on the device",
+    "pool": "the pool that get_kv_pool_cls() gives",
+    "allocator": "the allocator that get_paged_allocator_cls() gives",
+    "attention": "the backend that get_default_attention_backend() names",
+    "reduction": "the engine that reduces for the group",
+}
+OPERATORS = ("residual", "norm", "activation", "rope", "topk")
+LAYERS = ("embedding", "linear", "router", "experts", "logits")
+
+
+def decoder(leg: Leg) -> Decoder:
+    """The oracle of a leg's model."""
+    return _decoder(leg.model)
+
+
+def truth(served: Served) -> Truth:
+    """What should have been seen of what was served."""
+    sequences = tuple(answer.sequence for answer in served.answers.values())
+    leg = served.leg
+    return _truth(leg.model, leg.dtype, sequences, tuple(served.answers), Place(served.rank % leg.tp, leg.tp, leg.ep))
+
+
+def born(served: Served) -> Birth | None:
+    """Where the first wrong number of a leg is born; None where none was seen."""
+    return birth.first(served.passes, truth(served))
+
+
+def parts_are_right(served: Served, kinds: Collection[str]) -> None:
+    """Fail where the first wrong number is born in an operator of these kinds.
+
+    NotReached where it is born before in another: then these had wrong inputs.
+    """
+    found = born(served)
+    if found is None:
+        return
+    if found.kind not in kinds:
+        raise expect.NotReached(f"the first wrong number is born elsewhere, in the {found.kind}: {found}")
+    tell(served, found)
+
+
+def tell(served: Served, found: Birth) -> None:
+    """Fail with the first difference."""
+    shared = f"; its slot is also that of {', '.join(found.others)}" if found.others else ""
+    expect.fail(
+        expected=f"{found.expected:.6g} within {found.allowed:.2g}",
+        seen=f"{found.seen:.6g}{shared}",
+        call=f"serving {served.leg}: {found}, in pass {found.number} ({found.mode}), rank {served.rank}",
+        where=_place(found.by),
+        cause=f"all that was computed before is right; born here, in {found.by or found.kind}: "
+        f"{MEMBERS.get(found.kind, found.kind)}",
+    )
+
+
+def tokens_are_right(served: Served) -> str:
+    """Fail unless each token is the likeliest by the oracle, after the tokens before it; the least margin, as a text.
+
+    Where the two likeliest are so near that rounding may decide, either passes.
+    """
+    import numpy as np
+
+    true, least = truth(served), np.inf
+    allowed = true.tolerances["logits_processor"]
+    for number, answer in enumerate(served.answers.values()):
+        _is_whole(served, answer)
+        for made, token in enumerate(answer.tokens):
+            row = true.trace.batch.row(number, len(answer.request.prompt) + made - 1)
+            logits = true.trace.logits[row]
+            best = int(logits.argmax())
+            margin = float(logits[best] - np.partition(logits, -2)[-2])
+            least = min(least, margin / float(allowed[row]))
+            expect.that(
+                float(logits[best] - logits[token]) <= 2 * float(allowed[row]),
+                expected=f"{best}: its logit is {logits[best]:.6g}, in float64",
+                seen=f"{token}, whose logit is {logits[token]:.6g}",
+                call=f"serving {served.leg}: token {made} of request {answer.request.name}",
+                cause=_origin(served),
+            )
+    return f"{served.leg}: the least margin is {least:.3g} tolerances"
+
+
+def logits_are_right(served: Served) -> str:
+    """Fail where a logit is further from the oracle's than rounding takes it; the largest error, as a text."""
+    import numpy as np
+
+    true, worst = truth(served), 0.0
+    allowed = true.tolerances["logits_processor"]
+    for number, answer in enumerate(served.answers.values()):
+        for made, seen in enumerate(answer.logits):
+            row = true.trace.batch.row(number, len(answer.request.prompt) + made - 1)
+            off = np.abs(seen[: true.trace.logits.shape[1]] - true.trace.logits[row])
+            column = int(np.where(np.isnan(off), np.inf, off).argmax())
+            worst = max(worst, float(off[column]) / float(allowed[row]))
+            expect.that(
+                off[column] <= allowed[row],
+                expected=f"{true.trace.logits[row, column]:.6g} within {allowed[row]:.2g}",
+                seen=f"{seen[column]:.6g}",
+                call=f"serving {served.leg}: the logit of {column} for token {made} of request {answer.request.name}",
+                cause=_origin(served),
+            )
+    return f"{served.leg}: the largest error is {worst:.2f} of the tolerance"
+
+
+def same_tokens(one: Served, other: Served, what: str) -> None:
+    """Fail unless two servings gave the same tokens, except where the oracle leaves it open."""
+    for served in (one, other):
+        tokens_are_right(served)
+    for name, answer in one.answers.items():
+        twin = other.answers[name]
+        if answer.tokens != twin.tokens and not _open(one, answer, twin):
+            expect.equal(
+                list(twin.tokens), list(answer.tokens), call=f"serving {other.leg} {what}: the tokens of request {name}"
+            )
+
+
+def _open(served: Served, one: Answer, other: Answer) -> bool:
+    """Whether the first token that differs is one that rounding may decide."""
+    import numpy as np
+
+    first = next(n for n, pair in enumerate(zip(one.tokens, other.tokens, strict=False)) if pair[0] != pair[1])
+    true = truth(served)
+    row = true.trace.batch.row(list(served.answers).index(one.request.name), len(one.request.prompt) + first - 1)
+    logits = true.trace.logits[row]
+    margin = float(logits.max() - np.partition(logits, -2)[-2])
+    return margin < 2 * float(true.tolerances["logits_processor"][row])
+
+
+def _is_whole(served: Served, answer: Answer) -> None:
+    expect.equal(
+        len(answer.tokens),
+        answer.request.new,
+        call=f"serving {served.leg}: the number of tokens of request {answer.request.name} ({answer.reason or 'open'})",
+    )
+
+
+def _origin(served: Served) -> str:
+    """Where a wrong token comes from, as a cause."""
+    found = born(served)
+    if found is not None:
+        return f"born in {found}, {found.mode}: {MEMBERS.get(found.kind, found.kind)}"
+    if any(any(answer.by_graph) for answer in served.answers.values()):
+        return "all that was seen to be computed eagerly is right: it is born in what a graph replays"
+    return "all that was seen on the way is right: it is born in sampling, after the logits"
+
+
+def _place(by: str) -> str:
+    """The line of the class that computed a value, where it is not SGLang's."""
+    import sys
+
+    module, _, name = by.rpartition(".")
+    kind: Any = getattr(sys.modules.get(module), name, None)
+    return "" if module.partition(".")[0] in ("sglang", "torch") or kind is None else expect.place(kind)
+
+
+@lru_cache(maxsize=8)
+def _decoder(model: str) -> Decoder:
+    checkpoint = Leg(model).checkpoint
+    return Decoder.of(checkpoint.config, checkpoint.weights())
+
+
+@lru_cache(maxsize=64)
+def _truth(
+    model: str, dtype: str, sequences: tuple[tuple[int, ...], ...], names: tuple[str, ...], place: Place
+) -> Truth:
+    oracle = _decoder(model)
+    trace = oracle.trace(sequences)
+    return Truth(trace, names, place, tolerances.along(oracle, trace, dtype))

@@ -1,0 +1,75 @@
+"""Legs of the journey on the ranks of a check: served once in each process, and then looked at by many checks.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from ...hosts import serving as host
+from ...journey.leg import Leg, Request
+from ...journey.serve import Seat, Serving, server, standard
+from ...journey.served import Served
+from .. import expect
+from ..member import Member
+
+MODELS = ("llama", "latent", "mixtral")
+PAGED = (("page_size", 16),)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A leg to serve, and who serves it: as a key, the leg alone."""
+
+    leg: Leg
+    requests: tuple[Request, ...]
+    member: Any = field(compare=False)
+
+
+def served(member: Member, leg: Leg, requests: Sequence[Request] = ()) -> Served:
+    """What came of a leg on this rank; the usual requests where none are given. A violation where serving fails.
+
+    All ranks of the group must call it alike.
+    """
+    return _served(_Turn(leg, tuple(requests), member))
+
+
+@contextmanager
+def serving(member: Member, leg: Leg, *, watched: bool = True) -> Iterator[Serving]:
+    """The leg's server on this rank, for requests of the check's own."""
+    with server(leg, _seat(member)) as made:
+        yield Serving(made, leg, member.number, watched=watched)
+
+
+@lru_cache(maxsize=64)
+def _served(turn: _Turn) -> Served:
+    def serve() -> Served:
+        with serving(turn.member, turn.leg) as made:
+            return made.serve(turn.requests or standard(turn.leg))
+
+    found: Served = expect.attempt(f"serving {turn.leg}", serve).value
+    return found
+
+
+def _seat(member: Member) -> Seat:
+    """The rank's seat; the first rank says at which port all meet."""
+    port = member.side.to_all(_free_port() if member.number == 0 else 0)[0]
+    return Seat(member.number, member.device.type, member.device.index or 0, port)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def must_be_there(reason: str) -> None:
+    """NotCovered: the host serves nothing here, for that reason."""
+    raise host.NotCovered(reason)
