@@ -35,6 +35,7 @@ MODULES: Mapping[str, Module] = {
     "_arguments.model": _WHOLE,
     "_arguments.published": _WHOLE,
     "_arguments.resolving": _WHOLE,
+    "_arguments.served": _WHOLE,
     "_arguments.speculative": _WHOLE,
     "_arguments.steps": _WHOLE,
     "_behaviours": _WHOLE,

@@ -104,6 +104,11 @@ def test_what_is_not_served_is_refused(install: Any, release: str, folder: Path)
         serving(folder, device="cpu", kv_cache_dtype="fp8_e4m3"),
     ):
         pass
+    with (
+        pytest.raises(ImportError, match="does not cover a server with cpu_offload_gb=4"),
+        serving(folder, device="cpu", cpu_offload_gb=4),
+    ):
+        pass
 
 
 class Backend:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .._contract import since
+from .._released import Lifetime, Parameters, released
 from ..distributed import parallel_state
 from ._decode_steps import WARM_UPS, Steps, sizes_to_capture
 from ._groups import group
@@ -110,6 +111,7 @@ class CudaGraphRunner(Steps):
             seq_lens_cpu=batch.seq_lens_cpu,
         )
 
+    @released(Parameters({"skip_attn_backend_init": Lifetime(gone="0.5.13")}))
     def replay(
         self,
         forward_batch: ForwardBatch,
@@ -117,7 +119,7 @@ class CudaGraphRunner(Steps):
         pp_proxy_tensors: PPProxyTensors | None = None,
     ) -> Any:
         """The step's output for a batch; it lives until the next replay."""
-        if skip_attn_backend_init:
+        if skip_attn_backend_init or (since("0.5.13") and not forward_batch.needs_forward_metadata_init()):
             self._refresh(forward_batch)
         else:
             self.replay_prepare(forward_batch, pp_proxy_tensors)

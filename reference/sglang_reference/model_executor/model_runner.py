@@ -19,6 +19,7 @@ from sglang_reference._errors import not_covered
 from .. import platforms
 from .._arguments import published
 from .._arguments.resolving import attention_backends_of, settled
+from .._arguments.served import refuse_what_is_not
 from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, released
@@ -106,6 +107,7 @@ class ModelRunner(_Base):  # type: ignore[misc]
     ) -> None:
         if is_draft_worker or draft_model_idx is not None or draft_attention_backend is not None:
             raise not_covered("the runner of a draft model")
+        refuse_what_is_not(server_args)
         told = {name: value for name, value in locals().items() if name.endswith(("_rank", "_size"))}
         values = settled(server_args)
         self.model_config = model_config
@@ -349,7 +351,8 @@ def _can_run(runner: Any, forward_batch: ForwardBatch) -> bool:
 def _run(runner: Any, forward_batch: ForwardBatch, planned: bool, proxies: PPProxyTensors | None) -> Any:
     if since("0.5.14"):
         return runner.execute(forward_batch, pp_proxy_tensors=proxies)
-    return runner.replay(forward_batch, skip_attn_backend_init=planned, pp_proxy_tensors=proxies)
+    skip = {} if since("0.5.13") else {"skip_attn_backend_init": planned}
+    return runner.replay(forward_batch, **skip, pp_proxy_tensors=proxies)
 
 
 def _configurator(runner: ModelRunner) -> Any:

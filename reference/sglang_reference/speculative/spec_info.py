@@ -71,7 +71,7 @@ class SpeculativeAlgorithm(Enum):
         """Whether by what came before in the text."""
         return self.name == "NGRAM"
 
-    if since("0.5.14"):
+    if since("0.5.16"):
 
         def is_dflash_family(self) -> bool:
             """Whether by DFLASH or a relative."""

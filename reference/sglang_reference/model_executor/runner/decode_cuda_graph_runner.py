@@ -14,6 +14,7 @@ from ...distributed import parallel_state
 from .. import _eager
 from .._decode_steps import Steps
 from ..forward_batch_info import ForwardBatch, PPProxyTensors
+from ..runner_backend.base_cuda_graph_backend import CAPTURE
 from ..runner_backend.utils import resolve_decode_backend
 from .shape_key import ShapeKey
 
@@ -23,7 +24,7 @@ __all__ = ["DecodeCudaGraphRunner"]
 class DecodeCudaGraphRunner(Steps):
     """Captures each size through its backend, and replays it. A platform's runner may take its place, or extend it."""
 
-    @released(Parameters({"record_nolora_graph": Lifetime("0.5.19")}))
+    @released(Parameters({"record_nolora_graph": Lifetime("0.5.20")}))
     def __init__(
         self,
         model_runner: Any,
@@ -51,7 +52,7 @@ class DecodeCudaGraphRunner(Steps):
                 for size in self._largest_first():
                     self.capture_one_shape(size, self.model_runner.model.forward)
 
-    @released(Parameters({"dsa_variant": Lifetime("0.5.18", "0.5.21"), "attention_variant": Lifetime("0.5.21")}))
+    @released(Parameters({"dsa_variant": Lifetime("0.5.18", "0.5.20"), "attention_variant": Lifetime("0.5.20")}))
     def capture_one_shape(
         self,
         size: int,
@@ -68,7 +69,7 @@ class DecodeCudaGraphRunner(Steps):
             self.backend.capture_one(
                 ShapeKey(size),
                 self._step(batch, forward),
-                capture_inputs=None,
+                **CAPTURE.named({"capture_inputs": None}),
                 post_warmup_hook=getattr(self.attn_backend, "on_after_cuda_graph_warmup", None),
             )
 

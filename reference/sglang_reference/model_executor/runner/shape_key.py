@@ -16,7 +16,7 @@ class ShapeKey:
     size: int
     stream_idx: int | None = None
     variant_label: str | None = None
-    if since("0.5.21"):
+    if since("0.5.20"):
         attention_variant: str | None = None
     elif since("0.5.18"):
         dsa_variant: str | None = None

@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ..._released import Parameters, Renamed, released
+
 __all__ = ["BaseCudaGraphBackend"]
+
+CAPTURE = Parameters(renamed={"capture_inputs": Renamed("dummies", "0.5.17")})
+"""The name of a parameter of ``capture_one``, by release."""
 
 Session = AbstractContextManager[None] | Iterator[None]
 
@@ -23,6 +28,7 @@ class BaseCudaGraphBackend(ABC):
         """Around all captures, which are on that stream."""
 
     @abstractmethod
+    @released(CAPTURE)
     def capture_one(
         self,
         shape_key: Any,

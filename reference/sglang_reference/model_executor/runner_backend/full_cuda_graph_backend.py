@@ -13,7 +13,7 @@ from sglang_reference._errors import not_covered
 from ..._released import Lifetime, Parameters, released
 from .._decode_steps import WARM_UPS
 from .._groups import group
-from .base_cuda_graph_backend import BaseCudaGraphBackend
+from .base_cuda_graph_backend import CAPTURE, BaseCudaGraphBackend
 
 __all__ = ["FullCudaGraphBackend"]
 
@@ -21,7 +21,7 @@ __all__ = ["FullCudaGraphBackend"]
 class FullCudaGraphBackend(BaseCudaGraphBackend):
     """One CUDA graph a key, all of them sharing one pool of memory."""
 
-    @released(Parameters({"reuse_output_buffer": Lifetime("0.5.21")}))
+    @released(Parameters({"reuse_output_buffer": Lifetime("0.5.20")}))
     def __init__(
         self, cuda_graph_runner: Any, *, enable_memory_saver: bool = False, reuse_output_buffer: bool = False
     ) -> None:
@@ -43,6 +43,7 @@ class FullCudaGraphBackend(BaseCudaGraphBackend):
         finally:
             self._stream = None
 
+    @released(CAPTURE)
     def capture_one(
         self,
         shape_key: Any,
