@@ -12,6 +12,7 @@ from typing import Any
 from .._arguments.published import gpu_id
 from .._released import Lifetime, withdraw
 from ..model_executor import _joining, _layout
+from . import parallel_state
 
 __all__ = ["init_parallel_runtime", "measure_pre_model_load_memory", "reset_parallel_initialised"]
 
@@ -29,8 +30,10 @@ def init_parallel_runtime(*, server_args: Any, device: str, dist_port: int) -> N
     began = time.perf_counter()
     logger.info("Init parallel begin.")
     layout, index = _layout.of_context(), gpu_id()
+    # Asked for before the device is made current: a platform may make its device known to torch then.
+    backend = parallel_state.get_default_distributed_backend(device)
     _joining.make_current(device, index, layout)
-    _joining.join(server_args, device, index, dist_port, layout)
+    _joining.join(server_args, device, index, dist_port, layout, backend)
     logger.info("Init parallel ends. elapsed=%.2f s", time.perf_counter() - began)
 
 

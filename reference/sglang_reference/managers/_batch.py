@@ -102,7 +102,8 @@ class ScheduleBatch(_Inputs):
             tree_cache=tree_cache,
             model_config=model_config,
             enable_overlap=enable_overlap,
-            device=req_to_token_pool.device,
+            # With its index, which SGLang leaves out: what is copied there lands on the rank's own device either way.
+            device=str(req_to_token_pool.req_to_token.device),
             spec_algorithm=spec_algorithm,
             is_prefill_only=all(req.is_prefill_only for req in reqs),
             chunked_req=chunked_req,

@@ -15,11 +15,13 @@ import torch
 
 from sglang_reference._errors import not_covered
 
-from .. import platforms
 from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, released
 from ..mem_cache import _requests
+
+# As in SGLang, where importing the scheduler resolves the platform.
+from ..platforms import current_platform
 from ._finish import FINISH_ABORT
 from ._request import Req
 from .io_struct import AbortReq, FlushCacheReqInput, FlushCacheReqOutput, TokenizedGenerateReqInput
@@ -226,7 +228,7 @@ class Serving(Partial):
         self.token_to_kv_pool_allocator.clear()
         self._ratio.reset()
         if empty_cache and since("0.5.13"):
-            platforms.current_platform.empty_cache()
+            current_platform.empty_cache()
         return True
 
     def handle_shutdown(self, recv_req: Any) -> None:

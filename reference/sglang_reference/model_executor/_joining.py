@@ -52,10 +52,12 @@ def make_current(device: str, gpu_id: int, layout: Layout) -> None:
         raise
 
 
-def join(server_args: Any, device: str, gpu_id: int, dist_port: int, layout: Layout) -> None:
+def join(
+    server_args: Any, device: str, gpu_id: int, dist_port: int, layout: Layout, backend: str | None = None
+) -> None:
     """Open the world's group and make those of every kind of parallelism, over the platform's backend."""
     values = settled(server_args)
-    backend = parallel_state.get_default_distributed_backend(device)
+    backend = backend or parallel_state.get_default_distributed_backend(device)
     distributed.set_custom_all_reduce(not values.disable_custom_all_reduce)
     (distributed.set_mscclpp if since("0.5.21") else distributed.set_mscclpp_all_reduce)(values.enable_mscclpp)
     distributed.set_torch_symm_mem_all_reduce(values.enable_torch_symm_mem)

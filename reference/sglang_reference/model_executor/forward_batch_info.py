@@ -171,7 +171,7 @@ class ForwardBatch(Partial):
         self.extend_seq_lens_cpu, self.extend_prefix_lens_cpu = list(extended), list(kept)
         pin = is_pin_memory_available(model_runner.device) if since("0.5.19") else False
         self.extend_seq_lens, self.extend_prefix_lens = (
-            torch.tensor(each, dtype=torch.int32, pin_memory=pin).to(model_runner.device, non_blocking=True)
+            torch.tensor(each, dtype=torch.int32, pin_memory=pin).to(batch.seq_lens.device, non_blocking=True)
             for each in (extended, kept)
         )
         self.extend_num_tokens = batch.extend_num_tokens
