@@ -88,13 +88,13 @@ def test_unknown_built_in_platform_is_refused_by_name(install: Any) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import sglang.srt.managers.scheduler",
-        "import sglang.srt.managers",
-        "from sglang.srt import layers",
+        "import sglang.srt.managers.tokenizer_manager",
+        "import sglang.srt.lora",
+        "from sglang.srt import multimodal",
         "from sglang import Engine",
         "from sglang.srt.utils import is_npu",
         "from sglang.srt.utils.common import is_npu",
-        "import sglang.srt.distributed.bootstrap",
+        "import sglang.srt.distributed.naive_distributed",
         "from sglang.srt.environ import envs; envs.SGLANG_CACHE_DIR",
     ],
 )
