@@ -70,6 +70,11 @@ class Truth:
         """The oracle's points by name."""
         return {point.name: point for point in self.trace.points}
 
+    @cached_property
+    def parts(self) -> Mapping[str, Array]:
+        """What this rank's modules give of each point, before any reduction."""
+        return {point.name: point.part(self.place) for point in self.trace.points}
+
     def rows(self, tokens: Sequence[Token]) -> list[int]:
         """The oracle's rows of some tokens."""
         order = {name: number for number, name in enumerate(self.names)}
@@ -86,7 +91,7 @@ class Truth:
     def value(self, point: Point, seen: Seen) -> Array:
         """What this rank should have, for all tokens."""
         whole = point.operator == "logits" or (point.partial and seen.reduced is True)
-        return point.value if whole else point.part(self.place)
+        return point.value if whole else self.parts[point.name]
 
 
 def first(passes: Sequence[Pass], truth: Truth) -> Birth | None:
