@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,9 +19,14 @@ CONTRACT = tables.load("0.5.23")
 
 
 @pytest.fixture
-def device() -> torch.device:
-    sim_device.register()
-    return torch.device("sim", 0)
+def simulated_device() -> Callable[[], torch.device]:
+    """To be called in the test, which runs in a child (conftest.py): torch then knows the device."""
+
+    def registered() -> torch.device:
+        sim_device.register()
+        return torch.device("sim", 0)
+
+    return registered
 
 
 class Backend:
@@ -57,13 +62,18 @@ def platform(backend: Any, graphs: bool = True) -> Any:
     )
 
 
-def test_a_platform_has_the_way_of_its_module_and_that_of_its_backend(device: torch.device) -> None:
+def test_a_platform_has_the_way_of_its_module_and_that_of_its_backend(
+    simulated_device: Callable[[], torch.device],
+) -> None:
+    device = simulated_device()
     assert [way.words for way in ways.of(device, platform(None), CONTRACT)] == ["torch.sim.graph()"]
     both = ways.of(device, platform(Backend), CONTRACT)
     assert [way.words for way in both] == ["torch.sim.graph()", "Backend.capture_one"]
 
 
-def test_a_backend_that_cannot_be_made_is_no_way(device: torch.device) -> None:
+def test_a_backend_that_cannot_be_made_is_no_way(simulated_device: Callable[[], torch.device]) -> None:
+    device = simulated_device()
+
     class Broken(Backend):
         def __init__(self, runner: Any, **_: Any) -> None:
             raise RuntimeError("no driver")
@@ -73,7 +83,8 @@ def test_a_backend_that_cannot_be_made_is_no_way(device: torch.device) -> None:
         ways.by_backend(device, platform(Broken))
 
 
-def test_who_declares_no_graphs_is_not_asked_for_them(device: torch.device) -> None:
+def test_who_declares_no_graphs_is_not_asked_for_them(simulated_device: Callable[[], torch.device]) -> None:
+    device = simulated_device()
     with pytest.raises(expect.Declined, match="declares no graph capture"):
         ways.of(device, platform(Backend, graphs=False), CONTRACT)
     with pytest.raises(expect.Declined):
@@ -81,7 +92,8 @@ def test_who_declares_no_graphs_is_not_asked_for_them(device: torch.device) -> N
 
 
 @pytest.mark.parametrize("way", ["module", "backend"])
-def test_each_way_captures_and_replays(device: torch.device, way: str) -> None:
+def test_each_way_captures_and_replays(simulated_device: Callable[[], torch.device], way: str) -> None:
+    device = simulated_device()
     found = ways.ByModule(device) if way == "module" else ways.by_backend(device, platform(Backend))
     first, second = plain.line(device, factor=2), plain.line(device, factor=3)
     with plain.capturing(found, device):
@@ -91,13 +103,16 @@ def test_each_way_captures_and_replays(device: torch.device, way: str) -> None:
     found.clear()
 
 
-def test_a_replay_that_gives_what_it_captured_is_told_in_values(device: torch.device) -> None:
+def test_a_replay_that_gives_what_it_captured_is_told_in_values(simulated_device: Callable[[], torch.device]) -> None:
+    device = simulated_device()
     each = plain.line(device)
     with pytest.raises(expect.Violation, match=r"expected \[3, 5, 7, 9\]; saw \[1.0, 1.0, 1.0, 1.0\]"):
         each.gives(ways.Graph(lambda: torch.ones(4)), [1, 2, 3, 4], "a graph")
 
 
-def test_what_only_sglangs_own_has_is_not_covered(device: torch.device) -> None:
+def test_what_only_sglangs_own_has_is_not_covered(simulated_device: Callable[[], torch.device]) -> None:
+    device = simulated_device()
+
     class Curious(Backend):
         def __init__(self, runner: Any, **given: Any) -> None:
             super().__init__(runner, **given)
@@ -183,7 +198,8 @@ def test_states_of_engines_are_those_that_a_group_has() -> None:
     assert scopes.disabled(SimpleNamespace(pynccl_comm=None, ca_comm=None)) == {}
 
 
-def test_the_device_says_whether_it_captures(device: torch.device) -> None:
+def test_the_device_says_whether_it_captures(simulated_device: Callable[[], torch.device]) -> None:
+    device = simulated_device()
     streams, seen = module.of(device), list[bool]()
     way = ways.ByModule(device)
     with plain.capturing(way, device):
