@@ -130,10 +130,10 @@ def test_unknown_device_without_an_out_of_tree_platform(
     assert common.get_compiler_backend() == "inductor"
 
 
-def test_built_in_devices_are_not_covered(utils: Any) -> None:
+def test_devices_built_in_beside_cpu_and_cuda_are_not_covered(utils: Any) -> None:
     common = utils("0.5.23")
     with pytest.raises(sglang_reference.NotCovered):
-        common.get_available_gpu_memory("cuda", 0)
+        common.get_available_gpu_memory("xpu", 0)
 
 
 def test_pinned_memory_and_triton_are_the_platforms_word_only_in_later_releases(
