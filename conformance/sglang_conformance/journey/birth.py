@@ -32,7 +32,8 @@ class Birth:
     """The first difference: which value of which token, by which module, in which pass.
 
     ``kind`` is the oracle's kind of operator, or ``reduction`` where every rank's summand was right and the sum is not,
-    ``allocator`` where two requests had the same slot.
+    ``allocator`` where two requests had the same slot: ``others`` are the tokens that had it too. ``by`` is what
+    computed the value, and ``where`` the line of it, where that is a vendor's.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Birth:
     mode: str
     by: str = ""
     others: tuple[str, ...] = ()
+    where: str = ""
 
     def __str__(self) -> str:
         what = f"{self.module} ({self.output})" if self.output else self.module
@@ -74,6 +76,15 @@ class Truth:
     def parts(self) -> Mapping[str, Array]:
         """What this rank's modules give of each point, before any reduction."""
         return {point.name: point.part(self.place) for point in self.trace.points}
+
+    def alike(self, one: Token, other: Token) -> bool:
+        """Whether two tokens are the same, and so are all before them: they have the same keys and values."""
+        mine, its = (self._sequences[each.request] for each in (one, other))
+        return one.position == other.position and mine[: one.position + 1] == its[: one.position + 1]
+
+    @cached_property
+    def _sequences(self) -> Mapping[str, tuple[int, ...]]:
+        return dict(zip(self.names, self.trace.batch.sequences, strict=True))
 
     def rows(self, tokens: Sequence[Token]) -> list[int]:
         """The oracle's rows of some tokens."""
@@ -105,12 +116,28 @@ def differences(passes: Sequence[Pass], truth: Truth) -> Iterator[Birth]:
         for seen in each.seen:
             point = truth.point(seen)
             if point is not None:
-                found = _difference(each, seen, point, truth)
+                found = _difference(passes, each, seen, point, truth)
                 if found is not None:
                     yield found
 
 
-def _difference(each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | None:
+def shared(passes: Sequence[Pass], truth: Truth) -> tuple[Pass, Token, Token] | None:
+    """The first two tokens of one pass that have the same slot, and may not; None where there are none.
+
+    Requests that begin with the same tokens may have one slot for each of these: a prefix cache gives them so.
+    """
+    for each in passes:
+        holders: dict[int, Token] = {}
+        for request, slots in each.slots.items():
+            for position, slot in enumerate(slots):
+                token = Token(request, position)
+                first = holders.setdefault(slot, token)
+                if first != token and not truth.alike(first, token):
+                    return each, first, token
+    return None
+
+
+def _difference(passes: Sequence[Pass], each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | None:
     import numpy as np
 
     rows = truth.rows(seen.rows)
@@ -128,7 +155,7 @@ def _difference(each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | N
         return None
     row, column = np.unravel_index(np.where(wrong, np.nan_to_num(off, nan=np.inf), -1.0).argmax(), off.shape)
     token = seen.rows[row]
-    others = _also(each, token) if point.operator == "pool" else ()
+    others = _also(passes, each, token, truth) if point.operator == "pool" else ()
     kind = "allocator" if others else "reduction" if seen.reduced and point.partial else point.operator
     return Birth(
         kind,
@@ -143,18 +170,33 @@ def _difference(each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | N
         each.mode,
         seen.by,
         others,
+        seen.where,
     )
 
 
-def _also(each: Pass, token: Token) -> tuple[str, ...]:
-    """The other tokens that have the slot of this one."""
-    own = each.slots.get(token.request, ())
-    if token.position >= len(own):
+def _also(passes: Sequence[Pass], now: Pass, token: Token, truth: Truth) -> tuple[str, ...]:
+    """The tokens that had the slot of this one too, since this one has it, and may not."""
+    slot = _slot(now, token)
+    if slot is None:
         return ()
-    slot = own[token.position]
-    return tuple(
-        f"position {position} of request {request}"
+    since = now.number
+    for each in reversed(passes[: now.number + 1]):
+        if token.request in each.slots:
+            if _slot(each, token) != slot:
+                break
+            since = each.number
+            if token in each.rows:
+                break  # this is when it was written
+    found = {
+        f"position {position} of request {request}": None
+        for each in passes[since : now.number + 1]
         for request, slots in each.slots.items()
         for position, other in enumerate(slots)
-        if other == slot and (request, position) != (token.request, token.position)
-    )
+        if other == slot and not truth.alike(token, Token(request, position))
+    }
+    return tuple(found)
+
+
+def _slot(each: Pass, token: Token) -> int | None:
+    own = each.slots.get(token.request, ())
+    return own[token.position] if token.position < len(own) else None

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import inspect
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..blame import is_vendor
 from ..hosts import serving
 from .leg import Leg, Request
 from .served import Answer, Memory, Served
@@ -117,6 +119,7 @@ class Serving:
             steps=steps,
             seconds=time.perf_counter() - began,
             classes=self.server.classes(),
+            places=self._places(),
         )
 
     def _around(self, watch: Watch) -> Callable[[Any, Callable[[], Any]], Any]:
@@ -188,13 +191,41 @@ class Serving:
         yield f"token_to_kv_pool.{layer}", "k", keys[at], rows
         yield f"token_to_kv_pool.{layer}", "v", pool.get_value_buffer(layer)[at], rows
 
+    def _places(self) -> dict[str, str]:
+        server = self.server
+        parts = {
+            "pool": server.pool,
+            "allocator": server.allocator,
+            "attention": server.runner.attn_backend,
+            "graphs": server.graphs,
+        }
+        return {what: _line(type(it)) for what, it in parts.items() if it is not None}
+
     def _memory(self) -> Memory:
         return Memory(**self.server.memory())
 
 
 def standard(leg: Leg, new: int = 8) -> tuple[Request, ...]:
-    """The usual requests: the model's own prompts, of which no token of the continuation is in doubt."""
-    return tuple(Request(f"r{number}", prompt, new) for number, prompt in enumerate(leg.checkpoint.prompts))
+    """The usual requests: the model's own prompts, of which no token of the continuation is in doubt.
+
+    One comes while the first are served, and one once these have gone: it gets what they have given back.
+    """
+    prompts = leg.checkpoint.prompts
+    arrivals = (0,) * (len(prompts) - 2) + (new // 2, new + 2)
+    return tuple(
+        Request(f"r{number}", prompt, new, arrives)
+        for number, (prompt, arrives) in enumerate(zip(prompts, arrivals, strict=True))
+    )
+
+
+def _line(kind: type) -> str:
+    """Where a class is, or the first of its bases that is a vendor's; empty where all are SGLang's."""
+    for each in kind.__mro__:
+        with contextlib.suppress(TypeError, OSError):
+            file = inspect.getsourcefile(each) or ""
+            if is_vendor(file):
+                return f"{file}:{inspect.getsourcelines(each)[1]}"
+    return ""
 
 
 def seats(leg: Leg, kind: str, port: int, devices: Mapping[int, int]) -> list[Seat]:

@@ -49,8 +49,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Served:
-    """One leg on one rank. ``captured`` are the batch sizes that have a graph, ``retracted`` counts requests that had
-    to begin anew for want of slots, ``cached`` tokens that were found in the prefix cache.
+    """One leg on one rank.
+
+    ``captured`` are the batch sizes that have a graph, ``retracted`` counts requests that had to begin anew for want of
+    slots, ``cached`` tokens that were found in the prefix cache. ``classes`` are those of the pool, the allocator, the
+    attention backend and the graph runner, ``places`` the lines of those that are a vendor's.
     """
 
     leg: Leg
@@ -65,6 +68,7 @@ class Served:
     steps: int = 0
     seconds: float = 0.0
     classes: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tokens(self) -> dict[str, tuple[int, ...]]:

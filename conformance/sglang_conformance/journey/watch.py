@@ -8,10 +8,14 @@ are seen.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..blame import is_vendor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +47,7 @@ class Seen:
     """A value, ``[row, column]``: the module that gave it, which of its outputs it is, and the rows' tokens.
 
     ``reduced``: whether the ranks' summands had been reduced; None where nothing was. ``by`` is the class or function
-    that computed it.
+    that computed it, ``where`` the line of it, where that is a vendor's.
     """
 
     module: str
@@ -52,6 +56,7 @@ class Seen:
     rows: tuple[Token, ...]
     reduced: bool | None = None
     by: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,8 @@ class Watch:
         if rows is None:
             rows = next((each for each in (self._rows, self._last) if len(each) == value.shape[0]), None)
         if rows is not None and len(rows) == value.shape[0]:
-            called = f"{type(by).__module__}.{type(by).__qualname__}" if by is not None else ""
-            self._seen.append(Seen(module, output, plain(value.reshape(len(rows), -1)), rows, reduced, called))
+            own = plain(value.reshape(len(rows), -1))
+            self._seen.append(Seen(module, output, own, rows, reduced, *_computing(by)))
 
 
 def _named(model: Any) -> dict[Any, list[str]]:
@@ -161,6 +166,25 @@ def _named(model: Any) -> dict[Any, list[str]]:
         if name and type(module).__name__ != "PPMissingLayer":
             found.setdefault(module, []).append(name)
     return found
+
+
+_is_theirs = functools.lru_cache(maxsize=256)(is_vendor)
+
+
+def _computing(module: Any) -> tuple[str, str]:
+    """What computes a module's values, and its line where that is a vendor's: the class, or what runs in its place.
+
+    SGLang's operators keep what they run on this platform as ``_forward_method`` (0.5.11
+    srt/layers/utils/multi_platform.py, 0.5.23 kernels/fused_op.py).
+    """
+    if module is None:
+        return "", ""
+    kind = type(module)
+    function = inspect.unwrap(getattr(module, "_forward_method", None) or kind.forward)
+    code = getattr(function, "__code__", None)
+    if code is None or not _is_theirs(code.co_filename):
+        return f"{kind.__module__}.{kind.__qualname__}", ""
+    return f"{function.__module__}.{function.__qualname__}", f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def plain(tensor: Any) -> Array:

@@ -175,8 +175,13 @@ def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str
     try:
         return Answer(action(), call, where)
     except Exception as error:
-        pass_on_uncovered(error)
-        fail(expected="no error", seen=_raised(error), call=call, where=_raised_at(error) or where, cause=cause)
+        raised(error, call=call, where=where, cause=cause)
+
+
+def raised(error: Exception, *, call: str, where: str = "", cause: str = "") -> NoReturn:
+    """Fail with an error that came of what the platform gave; pass on that the host does not cover something."""
+    pass_on_uncovered(error)
+    fail(expected="no error", seen=_raised(error), call=call, where=_raised_at(error) or where, cause=cause)
 
 
 def pass_on_uncovered(error: BaseException) -> None:

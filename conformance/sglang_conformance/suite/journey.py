@@ -44,6 +44,8 @@ def test_pool_gives_back_what_each_layer_was_given(member: Member) -> None:
 @on_ranks(1, joined=False)
 def test_allocator_gives_no_slot_twice(member: Member) -> None:
     _parts(member, ("allocator",))
+    for model in MODELS:
+        judging.slots_are_nobodys_else(served(member, Leg(model, arguments=PAGED)))
 
 
 @requirement("JOUR-006")

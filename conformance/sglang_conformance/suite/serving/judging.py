@@ -13,28 +13,14 @@ from ...journey import birth, tolerances
 from ...journey.birth import Birth, Truth
 from ...journey.leg import Leg
 from ...journey.served import Answer, Served
+from ...journey.watch import Token
 from ...oracles.decoders.decoder import Decoder, Trace
 from ...oracles.decoders.points import Place
 from .. import expect
+from . import blaming
 
-# Which member of the platform gives what computes a value, by the kind of operator that the oracle tells.
-MEMBERS: Mapping[str, str] = {
-    "embedding": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
-    "linear": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
-    "logits": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
-    "router": "what runs torch's own operators on the device, or what post_load_model() does to the weights",
-    "residual": "the operator that get_dispatch_key_name() chooses",
-    "norm": "the operator that get_dispatch_key_name() chooses",
-    "activation": "the operator that get_dispatch_key_name() chooses",
-    "rope": "the operator that get_dispatch_key_name() chooses",
-    "topk": "the operator that get_dispatch_key_name() chooses",
-    "experts": "what runs the experts on the device",
-    "pool": "the pool that get_kv_pool_cls() gives",
-    "allocator": "the allocator that get_paged_allocator_cls() gives",
-    "attention": "the backend that get_default_attention_backend() names",
-    "reduction": "the engine that reduces for the group",
-}
 OPERATORS = ("residual", "norm", "activation", "rope", "topk")
+_LOGITS = "logits_processor"
 LAYERS = ("embedding", "linear", "router", "experts", "logits")
 
 
@@ -51,8 +37,15 @@ def truth(served: Served) -> Truth:
 
 
 def born(served: Served) -> Birth | None:
-    """Where the first wrong number of a leg is born; None where none was seen."""
-    return birth.first(served.passes, truth(served))
+    """Where the first wrong number of a leg is born; None where none was seen, or what comes of it is right.
+
+    A platform may compute parts of a model otherwise, as long as its logits are the model's: it may have put the weight
+    of a norm into what comes next. On a rank that has no logits, each part must be the oracle's.
+    """
+    true = truth(served)
+    if any(answer.logits for answer in served.answers.values()) and _wrong_logit(served, true)[0] is None:
+        return None
+    return birth.first(served.passes, true)
 
 
 def parts_are_right(served: Served, kinds: Collection[str]) -> None:
@@ -68,16 +61,53 @@ def parts_are_right(served: Served, kinds: Collection[str]) -> None:
     tell(served, found)
 
 
+def slots_are_nobodys_else(served: Served) -> None:
+    """Fail where two tokens of requests that are being served have one slot, without beginning alike."""
+    found = birth.shared(served.passes, truth(served))
+    if found is not None:
+        each, first, other = found
+        expect.fail(
+            expected="a slot of its own for each token",
+            seen=f"slot {each.slots[first.request][first.position]} for {_told(first)} and for {_told(other)}",
+            call=f"serving {served.leg}: the slots of pass {each.number} ({each.mode})",
+            where=served.places.get("allocator", ""),
+            cause=f"slots come from {served.classes['allocator']}, by get_paged_allocator_cls()",
+        )
+
+
+def likeliest_are_taken(served: Served) -> str:
+    """Fail unless each token is the likeliest by the logits that were seen for it; how many were looked at, as text."""
+    import numpy as np
+
+    count = 0
+    for answer in served.answers.values():
+        for made, (token, logits) in enumerate(zip(answer.tokens, answer.logits, strict=False)):
+            known = logits[: decoder(served.leg).config["vocab_size"]]
+            call = f"serving {served.leg}: token {made} of request {answer.request.name}"
+            if np.isnan(known).any():
+                raise expect.NotReached(f"{call}: the logits are not all numbers")
+            best = int(known.argmax())
+            count += 1
+            known_one = 0 <= token < len(known)
+            if not known_one or known[token] != known[best]:
+                expect.fail(
+                    expected=f"{best}: its logit is {known[best]:.6g}",
+                    seen=f"{token}: {f'its logit is {known[token]:.6g}' if known_one else 'there is no such token'}",
+                    call=call,
+                    cause="the sampler, or what a hook has made of it: these are the logits that it was given",
+                )
+    return f"{served.leg}: {count} tokens"
+
+
 def tell(served: Served, found: Birth) -> None:
     """Fail with the first difference."""
-    shared = f"; its slot is also that of {', '.join(found.others)}" if found.others else ""
+    others = f"; its slot was also that of {', '.join(found.others)}" if found.others else ""
     expect.fail(
         expected=f"{found.expected:.6g} within {found.allowed:.2g}",
-        seen=f"{found.seen:.6g}{shared}",
+        seen=f"{found.seen:.6g}{others}",
         call=f"serving {served.leg}: {found}, in pass {found.number} ({found.mode}), rank {served.rank}",
-        where=_place(found.by),
-        cause=f"all that was computed before is right; born here, in {found.by or found.kind}: "
-        f"{MEMBERS.get(found.kind, found.kind)}",
+        where=blaming.line(found, served),
+        cause=f"all that was computed before is right; this is by {blaming.cause(found, served)}",
     )
 
 
@@ -89,7 +119,7 @@ def tokens_are_right(served: Served) -> str:
     import numpy as np
 
     true, least = truth(served), np.inf
-    allowed = true.tolerances["logits_processor"]
+    allowed = true.tolerances[_LOGITS]
     for number, answer in enumerate(served.answers.values()):
         _is_whole(served, answer)
         for made, token in enumerate(answer.tokens):
@@ -111,25 +141,37 @@ def tokens_are_right(served: Served) -> str:
 
 def logits_are_right(served: Served) -> str:
     """Fail where a logit is further from the oracle's than rounding takes it; the largest error, as a text."""
+    true = truth(served)
+    wrong, worst = _wrong_logit(served, true)
+    if wrong is not None:
+        answer, made, row, column = wrong
+        expect.fail(
+            expected=f"{true.trace.logits[row, column]:.6g} within {true.tolerances[_LOGITS][row]:.2g}",
+            seen=f"{answer.logits[made][column]:.6g}",
+            call=f"serving {served.leg}: the logit of {column} for token {made} of request {answer.request.name}",
+            cause=_origin(served),
+        )
+    return f"{served.leg}: the largest error is {worst:.2f} of the tolerance"
+
+
+def _wrong_logit(served: Served, true: Truth) -> tuple[tuple[Answer, int, int, int] | None, float]:
+    """The first logit that is off by too much: of which answer and token, in which row of the oracle's and column.
+
+    And the largest error of all up to it, in tolerances.
+    """
     import numpy as np
 
-    true, worst = truth(served), 0.0
-    allowed = true.tolerances["logits_processor"]
+    worst = 0.0
     for number, answer in enumerate(served.answers.values()):
         for made, seen in enumerate(answer.logits):
             row = true.trace.batch.row(number, len(answer.request.prompt) + made - 1)
             off = np.abs(seen[: true.trace.logits.shape[1]] - true.trace.logits[row])
             column = int(np.where(np.isnan(off), np.inf, off).argmax())
-            worst = max(worst, float(off[column]) / float(allowed[row]))
-            if off[column] <= allowed[row]:
-                continue
-            expect.fail(
-                expected=f"{true.trace.logits[row, column]:.6g} within {allowed[row]:.2g}",
-                seen=f"{seen[column]:.6g}",
-                call=f"serving {served.leg}: the logit of {column} for token {made} of request {answer.request.name}",
-                cause=_origin(served),
-            )
-    return f"{served.leg}: the largest error is {worst:.2f} of the tolerance"
+            error = float(off[column]) / float(true.tolerances[_LOGITS][row])
+            worst = max(worst, error)
+            if not error <= 1.0:
+                return (answer, made, row, column), worst
+    return None, worst
 
 
 def same_tokens(one: Served, other: Served, what: str) -> None:
@@ -153,7 +195,7 @@ def _open(served: Served, one: Answer, other: Answer) -> bool:
     row = true.trace.batch.row(list(served.answers).index(one.request.name), len(one.request.prompt) + first - 1)
     logits = true.trace.logits[row]
     margin = float(logits.max() - np.partition(logits, -2)[-2])
-    return margin < 2 * float(true.tolerances["logits_processor"][row])
+    return margin < 2 * float(true.tolerances[_LOGITS][row])
 
 
 def _is_whole(served: Served, answer: Answer) -> None:
@@ -168,19 +210,14 @@ def _origin(served: Served) -> str:
     """Where a wrong token comes from, as a cause."""
     found = born(served)
     if found is not None:
-        return f"born in {found}, {found.mode}: {MEMBERS.get(found.kind, found.kind)}"
+        return f"born in {found}, in pass {found.number} ({found.mode}): {blaming.cause(found, served)}"
     if any(any(answer.by_graph) for answer in served.answers.values()):
         return "all that was seen to be computed eagerly is right: it is born in what a graph replays"
     return "all that was seen on the way is right: it is born in sampling, after the logits"
 
 
-def _place(by: str) -> str:
-    """The line of the class that computed a value, where it is not SGLang's."""
-    import sys
-
-    module, _, name = by.rpartition(".")
-    kind: Any = getattr(sys.modules.get(module), name, None)
-    return "" if module.partition(".")[0] in ("sglang", "torch") or kind is None else expect.place(kind)
+def _told(token: Token) -> str:
+    return f"position {token.position} of request {token.request}"
 
 
 @lru_cache(maxsize=8)

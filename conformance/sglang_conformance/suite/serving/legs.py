@@ -16,8 +16,8 @@ from ...hosts import serving as host
 from ...journey.leg import Leg, Request
 from ...journey.serve import Seat, Serving, server, standard
 from ...journey.served import Served
-from .. import expect
 from ..member import Member
+from . import blaming
 
 MODELS = ("llama", "latent", "mixtral")
 PAGED = (("page_size", 16),)
@@ -49,12 +49,12 @@ def serving(member: Member, leg: Leg, *, watched: bool = True) -> Iterator[Servi
 
 @lru_cache(maxsize=64)
 def _served(turn: _Turn) -> Served:
-    def serve() -> Served:
-        with serving(turn.member, turn.leg) as made:
-            return made.serve(turn.requests or standard(turn.leg))
-
-    found: Served = expect.attempt(f"serving {turn.leg}", serve).value
-    return found
+    with blaming.asking() as asked:
+        try:
+            with serving(turn.member, turn.leg) as made:
+                return made.serve(turn.requests or standard(turn.leg))
+        except Exception as error:
+            asked.tell(error, f"serving {turn.leg}")
 
 
 def _seat(member: Member) -> Seat:

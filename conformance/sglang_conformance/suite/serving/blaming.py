@@ -1,0 +1,129 @@
+"""Whose a fault of serving is: the member of the platform that gave what computed a number, or what raised an error.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ...journey.attaching import watched
+from ...journey.birth import Birth
+from ...journey.served import Served
+from .. import expect
+
+_POOLS = ("get_kv_pool_cls", "get_mha_kv_pool_cls", "get_mla_kv_pool_cls", "get_nsa_kv_pool_cls", "get_dsa_kv_pool_cls")
+_WEIGHTS = ("post_load_model", "get_quantization_config")
+
+# Of each kind of operator: which members of the platform give what computes it, and which part of the server that is.
+MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "embedding": _WEIGHTS,
+    "linear": _WEIGHTS,
+    "logits": _WEIGHTS,
+    "router": _WEIGHTS,
+    "experts": _WEIGHTS,
+    "residual": ("get_dispatch_key_name", *_WEIGHTS),
+    "norm": ("get_dispatch_key_name", *_WEIGHTS),
+    "activation": ("get_dispatch_key_name",),
+    "rope": ("get_dispatch_key_name",),
+    "topk": ("get_dispatch_key_name",),
+    "pool": _POOLS,
+    "allocator": ("get_paged_allocator_cls",),
+    "attention": ("get_default_attention_backend",),
+    "reduction": ("get_torch_distributed_backend_str",),
+}
+_PARTS = ("pool", "allocator", "attention")
+
+
+def cause(found: Birth, served: Served) -> str:
+    """What computed the first wrong number, and which member of the platform it is there by."""
+    by = served.classes.get(found.kind, "") if found.kind in _PARTS else found.by
+    own = by.partition(".")[0] in ("sglang", "torch", "")
+    members = [name for name in MEMBERS.get(found.kind, ()) if place(name)]
+    given = " or ".join(f"{name}()" for name in members)
+    if found.kind == "reduction":
+        return f"every rank's summand is right, their sum is not: the group's engine{f', by {given}' if given else ''}"
+    if not own:
+        return f"{by}, which SGLang has by {given or 'a hook of the plugin'}"
+    torch = f"torch's own operators, which {by or 'SGLang'} runs on the device"
+    return f"{torch}, or what {given} gives" if members else torch
+
+
+def line(found: Birth, served: Served) -> str:
+    """The vendor's line of what computed the first wrong number, or of the member that it is there by."""
+    own = served.places.get(found.kind, "") if found.kind in _PARTS else found.where
+    return own or next(filter(None, map(place, MEMBERS.get(found.kind, ()))), "")
+
+
+def place(member: str) -> str:
+    """``file:line`` of a member of the platform where the vendor defines it; empty where it is SGLang's."""
+    return expect.place_of(_platform(), member)
+
+
+@dataclass
+class Asked:
+    """What the core asked the platform for, one after another, and what it was answered."""
+
+    answers: list[tuple[str, Any]] = field(default_factory=list)
+
+    def call(
+        self, kind: str, name: str, detail: str, function: Callable[..., Any], args: Any, kwargs: Any, skip: int = 0
+    ) -> Any:
+        """Call a member, and keep what it answers."""
+        value = function(*args, **kwargs)
+        self.answers.append((name, value))
+        return value
+
+    def tell(self, error: Exception, call: str) -> NoReturn:
+        """Fail with what serving raised."""
+        expect.raised(error, call=call, cause=self.cause(error))
+
+    def cause(self, error: BaseException) -> str:
+        """Which answer an error has to do with: one that it speaks of, or that raised it; empty where none is seen."""
+        raising = list(_raising(error))
+        for name, value in reversed(self.answers):
+            if isinstance(value, type) and (value in raising or value.__name__ in str(error)):
+                return f"SGLang uses the class {value.__name__}, which platform.{name}() gave"
+            if isinstance(value, str) and value and value in str(error).replace("'", " ").replace(";", " ").split():
+                return f"SGLang goes by {value!r}, which platform.{name}() answered"
+        told = [f"platform.{name}() gave {expect.show(value, 60)}" for name, value in self.answers if _unusual(value)]
+        return f"of what SGLang was given: {'; '.join(dict.fromkeys(told))}" if told else ""
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[Asked]:
+    """Keep what the platform answers, for a while; nothing is kept of one whose class cannot be watched."""
+    asked = Asked()
+    platform = _platform()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(TypeError):
+            stack.enter_context(watched(platform, _asked_for(platform), asked))  # type: ignore[arg-type]
+        yield asked
+
+
+def _asked_for(platform: Any) -> Sequence[str]:
+    """The members whose answers SGLang builds on, which are the vendor's."""
+    names = [name for name in dir(type(platform)) if name.startswith("get_")]
+    return [name for name in names if expect.place_of(platform, name)]
+
+
+def _unusual(value: Any) -> bool:
+    """Whether an answer of a factory is one that SGLang may stumble over: what is neither a class nor a plain word."""
+    return value is not None and not isinstance(value, (bool, int, float, tuple))
+
+
+def _raising(error: BaseException) -> Iterator[type]:
+    """The classes whose methods an error came through."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield from type(trace.tb_frame.f_locals.get("self")).__mro__[:-1]
+        trace = trace.tb_next
+
+
+def _platform() -> Any:
+    from sglang.srt.platforms import current_platform
+
+    return current_platform
