@@ -18,6 +18,7 @@ AREAS = (
     "memory",
     "capabilities",
     "factories",
+    "pools_and_allocators",
     "arguments",
     "initialisation",
     "hooks",

@@ -1,0 +1,56 @@
+"""SGLang's own modules, as far as this host has them: what a platform's classes are made together with.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ...hosts import lacking
+from .. import expect
+from .lacking import raised_in_sglang
+
+
+def module(name: str) -> ModuleType:
+    """SGLang's module of that name below ``sglang``; NotCovered where this host cannot import it."""
+    try:
+        return importlib.import_module(f"sglang.{name}")
+    except Exception as error:
+        expect.pass_on_uncovered(error)
+        raise expect.NotCovered(f"SGLang's {name} does not import on this host: {_told(error)}") from error
+
+
+def part(name: str, *modules: str) -> Any:
+    """SGLang's class or function of that name, in the first of these modules that the release has."""
+    for each in modules[:-1]:
+        try:
+            return getattr(module(each), name)
+        except (expect.NotCovered, ImportError, AttributeError):
+            continue
+    found = getattr(module(modules[-1]), name, None)
+    if found is None:
+        raise expect.NotCovered(f"this SGLang has no {name} in sglang.{modules[-1]}")
+    return found
+
+
+def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str = "") -> Any:
+    """What an action gives; a violation where it raises, unless for want of a package that SGLang's own code wants."""
+    try:
+        return expect.attempt(call, action, where=where, cause=cause).value
+    except expect.Violation as violation:
+        raised = violation.__context__
+        if isinstance(raised, ImportError) and raised_in_sglang(raised):
+            raise expect.NotCovered(f"{call} cannot be seen on this host: {_told(raised)}") from violation
+        raise
+
+
+def _told(error: Exception) -> str:
+    """Why, and how to mend it where a package lacks."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing and missing != "sglang":
+        return f"it lacks {missing}; {lacking.command([missing])}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,122 @@
+"""FAC: pools and allocators of the platform's classes, made as SGLang's core makes them and held against plain numbers.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..contract.model import Contract
+from . import expect
+from .aids import made_pools, pool_contents, worker
+from .aids.made_pools import SPARSE_PAGE, Form
+from .aids.pool_contents import Contents
+from .declare import in_probe, requirement
+
+FORMS = pool_contents.forms()
+
+
+@requirement("FAC-029")
+@in_probe
+def test_pool_of_each_kind_is_made_as_sglang_makes_it(platform: Any, contract: Contract) -> None:
+    refusals = []
+    for kind in made_pools.kinds(contract):
+        page = SPARSE_PAGE if kind == "dsa" else 4
+        try:
+            made_pools.made(platform, contract, Form(kind, page))
+        except expect.Declined as refusal:
+            refusals.append(refusal)
+    if len(refusals) == len(made_pools.kinds(contract)):
+        raise refusals[0]
+
+
+@requirement("FAC-030")
+@in_probe
+@given(data=st.data())
+def test_pool_gives_back_what_each_layer_was_given(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(FORMS)
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form)):
+        contents.write(write)
+    contents.holds("after these writes")
+
+
+@requirement("FAC-031")
+@in_probe
+@given(data=st.data())
+def test_latent_pool_gives_back_what_each_layer_was_given(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(pool_contents.forms("mla"))
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form)):
+        contents.write(write)
+    contents.holds("after these writes")
+
+
+@requirement("FAC-032")
+@in_probe
+@given(data=st.data())
+def test_latent_pool_takes_both_parts_of_the_keys(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(pool_contents.forms("mla"))
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form)):
+        contents.write_apart(write)
+    contents.holds("after these writes")
+
+
+@requirement("FAC-033")
+@in_probe
+@given(data=st.data())
+def test_sparse_pool_gives_back_what_each_layer_was_given(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(pool_contents.forms("dsa"))
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form)):
+        contents.write(write)
+    contents.holds("after these writes")
+
+
+@requirement("FAC-034")
+@in_probe
+@given(data=st.data())
+def test_pool_moves_what_slots_hold(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(FORMS)
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form, 4)):
+        contents.write(write)
+    sources, targets = _apart(data, form)
+    pool = contents.made.pool
+    call = f"move_kv_cache({targets}, {sources})"
+    contents.made.does(call, lambda: pool.move_kv_cache(contents.indices(targets), contents.indices(sources)))
+    contents.copied(sources, targets)
+    contents.holds(f"pool.{call}")
+
+
+@requirement("FAC-035")
+@in_probe
+@given(data=st.data())
+def test_pool_brings_back_what_was_put_on_the_host(platform: Any, contract: Contract, data: Any) -> None:
+    form = data.draw(FORMS)
+    contents = _contents(platform, contract, form)
+    for write in data.draw(pool_contents.writes(form, 4)):
+        contents.write(write)
+    sources, targets = _apart(data, form)
+    pool = contents.made.pool
+    copy = contents.made.does(f"get_cpu_copy({sources})", lambda: pool.get_cpu_copy(contents.indices(sources)))
+    call = f"load_cpu_copy(<the copy of {sources}>, {targets})"
+    contents.made.does(call, lambda: pool.load_cpu_copy(copy, contents.indices(targets)))
+    contents.copied(sources, targets)
+    contents.holds(f"pool.{call}")
+
+
+def _contents(platform: Any, contract: Contract, form: Form) -> Contents:
+    return Contents(made_pools.made(platform, contract, form), worker.devices(platform)[0])
+
+
+def _apart(data: Any, form: Form) -> tuple[list[int], list[int]]:
+    """Slots, and as many others."""
+    order = data.draw(st.permutations(form.slots))
+    count = data.draw(st.integers(0, min(6, len(order) // 2)))
+    return order[:count], order[count : 2 * count]
