@@ -73,7 +73,9 @@ class SimDeviceMixin(DeviceMixin):
     def set_device(self, device: DeviceLike) -> None:
         """Make ``device`` this thread's current one; RuntimeError where this machine lacks it."""
         _register()
-        runtime().thread.device = runtime().index_of(device)
+        from sglang_simulated.placing import make_current
+
+        make_current(runtime().index_of(device))
 
     def get_device_name(self, device_id: int = 0) -> str:
         """The name that people know the device by."""

@@ -14,6 +14,7 @@ import torch
 from sglang_simulated.graphs import SimGraph, graph, graph_pool_handle, is_current_stream_capturing
 from sglang_simulated.hardware import CAPABILITY, DEVICE_NAME, device_uuid
 from sglang_simulated.memory import Ledger
+from sglang_simulated.placing import make_current
 from sglang_simulated.runtime import DeviceLike, runtime
 from sglang_simulated.streams import Event, Stream, StreamContext, current_stream, default_stream, set_stream
 
@@ -91,8 +92,7 @@ def current_device() -> int:
 
 def set_device(device: DeviceLike) -> None:
     """Make ``device`` this thread's current device; RuntimeError where this machine lacks it."""
-    here = runtime()
-    here.thread.device = here.index_of(device)
+    make_current(runtime().index_of(device))
 
 
 class device:  # noqa: N801 - the name torch gives it in every device module

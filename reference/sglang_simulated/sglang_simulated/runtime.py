@@ -26,10 +26,14 @@ _DEVICE_NAME = re.compile(r"sim(?::(\d+))?")
 
 
 class _Thread(threading.local):
-    """What each thread has for itself: the current device, and the current stream of each device."""
+    """What each thread has for itself: the current device, and the current stream of each device.
+
+    ``indexed``: torch is told the current device's index (:mod:`sglang_simulated.placing`).
+    """
 
     def __init__(self) -> None:
         self.device = 0
+        self.indexed = False
         self.streams: dict[int, Stream] = {}
 
 

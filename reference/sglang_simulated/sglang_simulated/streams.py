@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sglang_simulated.placing import make_current
 from sglang_simulated.runtime import DeviceLike, runtime
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def current_stream(device: DeviceLike = None) -> Stream:
 def set_stream(stream: Stream) -> None:
     """Make ``stream`` this thread's current stream on its device, and that device the current one."""
     here = runtime()
-    here.thread.device = stream.device_index
+    make_current(stream.device_index)
     here.thread.streams[stream.device_index] = stream
 
 
@@ -209,4 +210,4 @@ class StreamContext:
         if self.stream is not None:
             device, stream = self._outer.pop()
             set_stream(stream)
-            runtime().thread.device = device
+            make_current(device)
