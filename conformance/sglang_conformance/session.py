@@ -178,6 +178,8 @@ def observe(check: Check, result: Result) -> Observation:
         finding = Finding(**failure.finding)
         detail = "\n".join(part for part in (falsifying, finding.detail, result.output.strip()) if part)
         return _failed(check, replace(finding, detail=readable(detail)))
+    if "NotServed" in failure.bases:
+        return _observation(check, "not-run", failure.message)
     if "NotCovered" in failure.bases:
         return _observation(check, "blocked", failure.message)
     if failure.kind == "raised" and not any(is_vendor(file) for file, _, _ in failure.frames):

@@ -107,6 +107,12 @@ def test_package_known_by_another_name_and_one_built_for_torch() -> None:
     assert words[3:] == ["pyzmq", "torchvision", "pillow"]
 
 
+def test_package_for_gpus_alone_is_told_as_such(tmp_path: Path) -> None:
+    line = told(tmp_path, "sglang.scheduler", scheduler="import absent, sgl_kernel.kvcacheio")
+    said = "it lacks absent, sgl_kernel; pip install absent sgl-kernel, on a machine with an NVIDIA GPU (sgl_kernel)"
+    assert line.endswith(said)
+
+
 def test_package_that_fails_is_named_with_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "__init__.py").write_text("raise RuntimeError('operator broken::nms\\n does not exist')")

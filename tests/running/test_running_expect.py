@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sglang_conformance.certificate.model import Finding
+from sglang_conformance.hosts.serving import NotServed
 from sglang_conformance.suite import expect
 from sglang_conformance.suite.expect import Answer, Violation
 
@@ -82,6 +83,14 @@ def test_what_the_reference_does_not_cover_passes_through() -> None:
 
     with pytest.raises(NotCovered):
         expect.attempt("import", imports)
+
+
+def test_what_an_installed_sglang_lacks_to_serve_passes_through() -> None:
+    def serves() -> None:
+        raise NotServed("it lacks gguf")
+
+    with pytest.raises(NotServed, match="it lacks gguf"):
+        expect.attempt("serving llama", serves)
 
 
 def test_refusal_is_the_documented_error_and_no_other() -> None:

@@ -12,6 +12,7 @@ import pytest
 import sglang_conformance
 from sglang_conformance.blame import is_vendor, stack_in, vendor_line
 from sglang_conformance.certificate.model import Finding, Observation
+from sglang_conformance.hosts.serving import NotServed
 from sglang_conformance.hosts.story import STEPS, Story, _place, read
 from sglang_conformance.probes.result import Failure, Result, readable
 from sglang_conformance.session import finding_of, observe
@@ -76,6 +77,14 @@ def test_module_that_the_reference_does_not_cover_blocks() -> None:
     failure = raised(type="NotCovered", bases=("NotCovered", "ImportError"), message="needs --sglang=installed")
     seen = observe(CHECK, Result(failure=failure))
     assert (seen.outcome, seen.message) == ("blocked", "needs --sglang=installed")
+
+
+def test_what_an_installed_sglang_lacks_to_serve_is_not_run() -> None:
+    bases = tuple(kind.__name__ for kind in NotServed.__mro__)
+    seen = observe(
+        CHECK, Result(failure=raised(type="NotServed", bases=bases, message="it lacks gguf; pip install gguf"))
+    )
+    assert (seen.outcome, seen.message, seen.finding) == ("not-run", "it lacks gguf; pip install gguf", None)
 
 
 def test_hang_is_a_failure_at_the_line_of_its_stack() -> None:

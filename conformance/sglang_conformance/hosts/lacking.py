@@ -25,7 +25,11 @@ _DISTRIBUTIONS = {
     "tvm_ffi": "apache-tvm-ffi",
     "yaml": "pyyaml",
     "cv2": "opencv-python",
+    "sgl_kernel": "sgl-kernel",
+    "cutlass": "nvidia-cutlass-dsl",
+    "cuda": "cuda-python",
 }
+_FOR_GPUS = ("sgl_kernel", "cutlass", "cuda")  # which load on NVIDIA's GPUs alone
 _BUILT_FOR_TORCH = ("torchvision", "torchaudio", "torchao")  # whose newest release would bring another torch with it
 _CATCH_IT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
@@ -40,7 +44,7 @@ def told(error: BaseException, modules: Sequence[str]) -> str:
     what = f"SGLang{f' {release}' if release else ''} does not import here"
     missing = packages(error, modules)
     if missing:
-        return f"{what}: it lacks {', '.join(missing)}; {command(missing)}"
+        return f"{what}: it lacks {', '.join(missing)}; {command(missing)}{_where(missing)}"
     said = " ".join(str(error).split())
     place = _package_of(error)
     if place in ("", "sglang"):
@@ -57,6 +61,12 @@ def command(missing: Sequence[str]) -> str:
     names = [_DISTRIBUTIONS.get(name, name) for name in missing]
     kept = [f"torch=={_version('torch').partition('+')[0]}"] if set(missing) & set(_BUILT_FOR_TORCH) else []
     return " ".join(["pip install", *kept, *names])
+
+
+def _where(missing: Sequence[str]) -> str:
+    """Which of these packages can be had with an NVIDIA GPU alone, as an addition to a line."""
+    theirs = [name for name in missing if name in _FOR_GPUS]
+    return f", on a machine with an NVIDIA GPU ({', '.join(theirs)})" if theirs else ""
 
 
 def packages(error: BaseException, modules: Sequence[str]) -> list[str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,10 @@ from . import groups
 
 class NotCovered(ImportError):
     """The host serves nothing in this environment: by this name the kit reports it as not to be seen here."""
+
+
+class NotServed(NotCovered):
+    """The same of an installed SGLang that lacks something here: by this name the kit reports it as not run."""
 
 
 class Server:
@@ -50,10 +56,10 @@ class Server:
         return getattr(self.runner, "decode_cuda_graph_runner", None) or getattr(self.runner, "graph_runner", None)
 
     def ask(self, name: str, prompt: Sequence[int], new: int) -> None:
-        """Hand in a request for ``new`` tokens, each the likeliest."""
+        """Hand in a request for ``new`` tokens, each the likeliest. No model here has a token that ends a text."""
         requests = importlib.import_module("sglang.srt.managers.io_struct")
         sampling = importlib.import_module("sglang.srt.sampling.sampling_params")
-        parameters = sampling.SamplingParams(temperature=0.0, max_new_tokens=new, ignore_eos=True)
+        parameters = sampling.SamplingParams(temperature=0.0, max_new_tokens=new)
         parameters.normalize(None)
         asked = requests.TokenizedGenerateReqInput(
             rid=name,
@@ -139,16 +145,38 @@ _SIZES = ("cuda_graph_bs_decode", "cuda_graph_bs")
 _PREFILL = ("disable_prefill_cuda_graph", "disable_piecewise_cuda_graph")
 
 
+def load() -> None:
+    """Import what serves. Raises NotServed where that cannot be had here."""
+    if _is_reference():
+        _module("managers.scheduler")
+    else:
+        _installed().load()
+
+
+@contextlib.contextmanager
+def surroundings() -> Iterator[None]:
+    """For a while SGLang may change this process's environment, as its arguments do."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def arguments(given: Mapping[str, Any], graphs: Sequence[int] = ()) -> Any:
     """SGLang's server arguments, resolved and checked as its launching process does.
 
-    ``graphs``: the batch sizes to capture decode steps of; none: no graphs at all.
+    ``graphs``: the batch sizes to capture decode steps of; none: no graphs at all. Raises NotServed where nothing
+    serves here.
     """
+    load()
     kind = _module("server_args").ServerArgs
     known = inspect.signature(kind).parameters
     size, prefill = (next(name for name in names if name in known) for names in (_SIZES, _PREFILL))
     wanted: dict[str, Any] = {size: list(graphs)} if graphs else {"disable_cuda_graph": True}
-    made = kind(**given, **wanted, **{prefill: True})
+    own = {} if _is_reference() else _installed().OWN
+    made = kind(**{**own, **given}, **wanted, **{prefill: True})
     if hasattr(made, "resolve_once"):
         made.resolve_once()
     made.check_server_args()
@@ -158,16 +186,20 @@ def arguments(given: Mapping[str, Any], graphs: Sequence[int] = ()) -> Any:
 @contextlib.contextmanager
 def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: int) -> Iterator[Server]:
     """One rank's server for a while; afterwards its groups are gone, and so is its memory."""
-    scheduler = _module("managers.scheduler")
-    places = _module("managers._places")
-    starting = _module("managers._starting")
+    making = _of_reference if _is_reference() else _installed().serving
     try:
-        place = places.publish(server_args, device, tp_rank, pp_rank)
-        ports = SimpleNamespace(nccl_port=port, scheduler_input_ipc_name="")
-        made = scheduler.Scheduler(server_args, ports, **starting.rank_arguments(place))
-        yield Server(made)
+        with making(server_args, device=device, tp_rank=tp_rank, pp_rank=pp_rank, port=port) as made:
+            yield made
     finally:
         _leave()
+
+
+@contextlib.contextmanager
+def _of_reference(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: int) -> Iterator[Server]:
+    place = _module("managers._places").publish(server_args, device, tp_rank, pp_rank)
+    ports = SimpleNamespace(nccl_port=port, scheduler_input_ipc_name="")
+    given = _module("managers._starting").rank_arguments(place)
+    yield Server(_module("managers.scheduler").Scheduler(server_args, ports, **given))
 
 
 def reason(request: Any) -> str:
@@ -181,6 +213,15 @@ def _leave() -> None:
     groups.leave()
     with contextlib.suppress(ImportError, AttributeError):
         _module("distributed.bootstrap").reset_parallel_initialised()
+
+
+def _is_reference() -> bool:
+    """Whether ``sglang.srt`` is the reference here."""
+    return "sglang_reference" in sys.modules
+
+
+def _installed() -> Any:
+    return importlib.import_module(f"{__package__}.serving_installed")
 
 
 def _module(name: str) -> Any:

@@ -42,7 +42,7 @@ class Stuck(RuntimeError):
 @contextlib.contextmanager
 def server(leg: Leg, seat: Seat) -> Iterator[serving.Server]:
     """The leg's server on this rank, for a while."""
-    with tempfile.TemporaryDirectory(prefix="journey-") as folder:
+    with serving.surroundings(), tempfile.TemporaryDirectory(prefix="journey-") as folder:
         leg.checkpoint.write(Path(folder))
         asked = serving.arguments(_asked(leg, folder, seat.kind), graphs=leg.graphs)
         pp_rank, tp_rank = divmod(seat.number, leg.tp)

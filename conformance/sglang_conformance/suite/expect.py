@@ -192,7 +192,7 @@ def pass_on_uncovered(error: BaseException) -> None:
 
 def is_uncovered(error: BaseException) -> bool:
     """Whether the error says that this host does not cover something: the reference has a type of that name too."""
-    return type(error).__name__ == NotCovered.__name__
+    return any(kind.__name__ == NotCovered.__name__ for kind in type(error).__mro__)
 
 
 def _raised(error: BaseException) -> str:
