@@ -30,6 +30,8 @@ def make(model_runner: Any) -> Any:
     """The backend of a model runner. SGLang's layers are loaded only now: they load much of the server."""
     from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 
+    _absorb()
+
     class SimAttentionBackend(TorchNativeAttnBackend):
         """Prefill is SGLang's, decoding our own. It needs no metadata: the batch itself says all."""
 
@@ -82,6 +84,19 @@ def make(model_runner: Any) -> Any:
             return decode(q, keys, values, rows, forward_batch.seq_lens, layer)
 
     return SimAttentionBackend(model_runner)
+
+
+def _absorb() -> None:
+    """Have SGLang hand us latent attention as it stands in the pool, in prefill too: it asks by the backend's name.
+
+    Without an answer it takes a prefill apart into keys and values of each head, which are in no pool.
+    """
+    try:
+        from sglang.srt.models.deepseek_common.attention_backend_handler import AttentionBackendRegistry
+        from sglang.srt.models.deepseek_common.attention_forward_methods.forward_methods import AttnForwardMethod
+    except ImportError:  # a host whose models do not ask
+        return
+    AttentionBackendRegistry.register(NAME, lambda attention, forward_batch: AttnForwardMethod.MLA)
 
 
 def decode(
