@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from ..contract.model import Contract
 from . import expect
-from .aids import made_pools, pool_contents, worker
+from .aids import made_allocators, made_pools, pool_contents, worker
+from .aids.made_allocators import Turns
 from .aids.made_pools import SPARSE_PAGE, Form
 from .aids.pool_contents import Contents
 from .declare import in_probe, requirement
+from .serving.allocating import Asked
 
 FORMS = pool_contents.forms()
 
@@ -111,6 +113,71 @@ def test_pool_brings_back_what_was_put_on_the_host(platform: Any, contract: Cont
     contents.holds(f"pool.{call}")
 
 
+@requirement("FAC-036")
+@in_probe
+@given(data=st.data(), said=made_allocators.turns(), need_sort=st.booleans())
+def test_allocator_gives_no_slot_twice(
+    platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool
+) -> None:
+    made_allocators.play(_asked(platform, contract, data, need_sort), said)
+
+
+@requirement("FAC-037")
+@in_probe
+@given(data=st.data(), said=made_allocators.turns("extend", "extend", "decode", "free"), need_sort=st.booleans())
+def test_allocator_says_when_it_is_full(
+    platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool
+) -> None:
+    asked = _asked(platform, contract, data, need_sort)
+    made_allocators.play(asked, said, beyond=True)
+    asked.begin({"last": asked.pages.free * asked.pages.size + 1})
+    asked.begin({"last": asked.pages.free * asked.pages.size})
+    asked.begin({"later": 1})
+
+
+@requirement("FAC-038")
+@in_probe
+@given(data=st.data(), said=made_allocators.turns("extend", "decode", "free"), need_sort=st.booleans())
+def test_allocator_frees_in_groups(platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool) -> None:
+    made_allocators.play(_asked(platform, contract, data, need_sort), said, together=True)
+
+
+@requirement("FAC-039")
+@in_probe
+@given(data=st.data(), said=made_allocators.turns("extend", "decode", "free", "shorten"), need_sort=st.booleans())
+def test_allocator_takes_segments_back(
+    platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool
+) -> None:
+    made_allocators.play(_asked(platform, contract, data, need_sort), said, segments=True)
+
+
+@requirement("FAC-040")
+@in_probe
+@given(data=st.data(), said=made_allocators.turns("extend", "decode"), need_sort=st.booleans())
+def test_allocator_goes_back_to_what_was_free(
+    platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool
+) -> None:
+    asked = _asked(platform, contract, data, need_sort)
+    made_allocators.play(asked, said[::2])
+    restore = asked.back_up()
+    made_allocators.play(asked, said[1::2])
+    restore()
+    made_allocators.play(asked, said)
+
+
+@requirement("FAC-041")
+@in_probe
+@given(said=made_allocators.turns("extend", "extend", "decode", "free"))
+def test_allocators_of_a_sliding_window_keep_step(platform: Any, contract: Contract, said: Turns) -> None:
+    window = made_allocators.Window(platform, contract, 4)
+    for turn in said:
+        made_allocators.play(window.asked, [turn])
+        window.is_whole()
+    for name in sorted(window.asked.pages.owned):
+        window.leave(name)
+        window.asked.end([name])
+
+
 def _contents(platform: Any, contract: Contract, form: Form) -> Contents:
     return Contents(made_pools.made(platform, contract, form), worker.devices(platform)[0])
 
@@ -120,3 +187,8 @@ def _apart(data: Any, form: Form) -> tuple[list[int], list[int]]:
     order = data.draw(st.permutations(form.slots))
     count = data.draw(st.integers(0, min(6, len(order) // 2)))
     return order[:count], order[count : 2 * count]
+
+
+def _asked(platform: Any, contract: Contract, data: Any, need_sort: bool) -> Asked:
+    page_size = data.draw(st.sampled_from(made_allocators.page_sizes(platform, contract)))
+    return made_allocators.asked(platform, contract, page_size, need_sort=need_sort)
