@@ -33,7 +33,8 @@ class Birth:
 
     ``kind`` is the oracle's kind of operator, or ``reduction`` where every rank's summand was right and the sum is not,
     ``allocator`` where two requests had the same slot: ``others`` are the tokens that had it too. ``by`` is what
-    computed the value, and ``where`` the line of it, where that is a vendor's.
+    computed the value, and ``where`` the line of it, where that is a vendor's. ``order`` counts what was seen in the
+    pass before it.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Birth:
     by: str = ""
     others: tuple[str, ...] = ()
     where: str = ""
+    order: int = 0
 
     def __str__(self) -> str:
         what = f"{self.module} ({self.output})" if self.output else self.module
@@ -113,10 +115,10 @@ def first(passes: Sequence[Pass], truth: Truth) -> Birth | None:
 def differences(passes: Sequence[Pass], truth: Truth) -> Iterator[Birth]:
     """Every value that is wrong, the worst number of each, in the order in which they were computed."""
     for each in passes:
-        for seen in each.seen:
+        for order, seen in enumerate(each.seen):
             point = truth.point(seen)
             if point is not None:
-                found = _difference(passes, each, seen, point, truth)
+                found = _difference(passes, each, order, point, truth)
                 if found is not None:
                     yield found
 
@@ -137,9 +139,10 @@ def shared(passes: Sequence[Pass], truth: Truth) -> tuple[Pass, Token, Token] | 
     return None
 
 
-def _difference(passes: Sequence[Pass], each: Pass, seen: Seen, point: Point, truth: Truth) -> Birth | None:
+def _difference(passes: Sequence[Pass], each: Pass, order: int, point: Point, truth: Truth) -> Birth | None:
     import numpy as np
 
+    seen = each.seen[order]
     rows = truth.rows(seen.rows)
     expected, value = truth.value(point, seen)[rows], seen.value
     if point.operator == "logits":
@@ -171,6 +174,7 @@ def _difference(passes: Sequence[Pass], each: Pass, seen: Seen, point: Point, tr
         seen.by,
         others,
         seen.where,
+        order,
     )
 
 

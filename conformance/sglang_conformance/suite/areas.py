@@ -53,6 +53,7 @@ AREAS = (
     "graphs_in_groups",
     "graph_ends",
     "journey",
+    "journey_on_ranks",
     "interface",
 )
 

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "allocator": ("get_paged_allocator_cls",),
     "attention": ("get_default_attention_backend",),
     "reduction": ("get_torch_distributed_backend_str",),
+    "stage": ("get_torch_distributed_backend_str",),
 }
 _PARTS = ("pool", "allocator", "attention")
 
@@ -43,9 +45,13 @@ def cause(found: Birth, served: Served) -> str:
     by = served.classes.get(found.kind, "") if found.kind in _PARTS else found.by
     own = by.partition(".")[0] in ("sglang", "torch", "")
     members = [name for name in MEMBERS.get(found.kind, ()) if place(name)]
+    if found.kind == "pool":
+        members = members[:1]  # the newest that there is goes before the others
     given = " or ".join(f"{name}()" for name in members)
     if found.kind == "reduction":
         return f"every rank's summand is right, their sum is not: the group's engine{f', by {given}' if given else ''}"
+    if found.kind == "stage":
+        return f"what sends tensors from stage to stage{f', by {given}' if given else ''}: these are not what was sent"
     if not own:
         return f"{by}, which SGLang has by {given or 'a hook of the plugin'}"
     torch = f"torch's own operators, which {by or 'SGLang'} runs on the device"
@@ -83,12 +89,19 @@ class Asked:
 
     def cause(self, error: BaseException) -> str:
         """Which answer an error has to do with: one that it speaks of, or that raised it; empty where none is seen."""
-        raising = list(_raising(error))
-        for name, value in reversed(self.answers):
-            if isinstance(value, type) and (value in raising or value.__name__ in str(error)):
+        raising, text = set(_raising(error)), str(error)
+        words = set(re.split(r"[^\w.-]+", text))
+        last = self.answers[::-1]
+        for name, value in last:
+            if isinstance(value, type) and (value in raising or value.__name__ in text):
                 return f"SGLang uses the class {value.__name__}, which platform.{name}() gave"
-            if isinstance(value, str) and value and value in str(error).replace("'", " ").replace(";", " ").split():
+            if isinstance(value, str) and value in words:
                 return f"SGLang goes by {value!r}, which platform.{name}() answered"
+        for name, value in last:
+            if isinstance(value, type) and any(base.__name__ in text for base in value.__mro__[:-1]):
+                return f"SGLang uses the class {value.__name__}, which platform.{name}() gave"
+        if "allocator" in text and place("get_paged_allocator_cls"):
+            return "the allocator is the platform's, by get_paged_allocator_cls()"
         told = [f"platform.{name}() gave {expect.show(value, 60)}" for name, value in self.answers if _unusual(value)]
         return f"of what SGLang was given: {'; '.join(dict.fromkeys(told))}" if told else ""
 

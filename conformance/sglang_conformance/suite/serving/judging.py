@@ -154,6 +154,11 @@ def logits_are_right(served: Served) -> str:
     return f"{served.leg}: the largest error is {worst:.2f} of the tolerance"
 
 
+def goes_wrong(served: Served) -> bool:
+    """Whether a logit of this rank is further from the oracle's than rounding takes it."""
+    return _wrong_logit(served, truth(served))[0] is not None
+
+
 def _wrong_logit(served: Served, true: Truth) -> tuple[tuple[Answer, int, int, int] | None, float]:
     """The first logit that is off by too much: of which answer and token, in which row of the oracle's and column.
 
