@@ -30,7 +30,8 @@ class Check:
     """A declared check. ``place``: the controller, which sees plain data only; a probe in which the host is imported
     and nothing of the vendor's; a probe in which the platform under test is resolved; or every rank of a group.
     ``spawns``: it starts a fresh interpreter, and gets the time for that besides. ``sizes`` are those of its groups,
-    ``joined`` says whether the host's groups are made beforehand, ``watched`` whether its collective calls are.
+    ``joined`` says whether the host's groups are made beforehand, ``watched`` whether its collective calls are, and
+    ``worth`` how many usual examples one of its own takes as long as.
     """
 
     module: str
@@ -41,6 +42,7 @@ class Check:
     sizes: tuple[int, ...] = ()
     joined: bool = False
     watched: bool = True
+    worth: int = 1
     line: int = 0
 
     @property
@@ -86,7 +88,7 @@ def in_probe(function: Function) -> Function:
     return _placed(function, "platform")
 
 
-def on_ranks(*sizes: int, joined: bool = True, watched: bool = True) -> Callable[[Function], Function]:
+def on_ranks(*sizes: int, joined: bool = True, watched: bool = True, worth: int = 1) -> Callable[[Function], Function]:
     """Run the body on every rank of a group, for each of these sizes; it is given its ``member`` of the group.
 
     ``joined``: the ranks have made the host's groups, with tensor parallelism over all of them. A property is drawn in
@@ -94,11 +96,13 @@ def on_ranks(*sizes: int, joined: bool = True, watched: bool = True) -> Callable
 
     ``watched``: before each collective call the ranks meet on the board, so that one that calls another, or none, is
     told at once. That synchronises them: a check that looks for races, or for what a barrier does, goes without.
+
+    ``worth``: a property whose examples take long is given one for so many of the usual ones.
     """
 
     def place(function: Function) -> Function:
         _placed(function, "ranks")
-        placed = replace(getattr(function, ATTRIBUTE), sizes=sizes, joined=joined, watched=watched)
+        placed = replace(getattr(function, ATTRIBUTE), sizes=sizes, joined=joined, watched=watched, worth=worth)
         setattr(function, ATTRIBUTE, placed)
         return function
 
