@@ -24,9 +24,10 @@ from .requirements.loader import Catalogue
 from .stages import BuiltIn, Stages, failed_stage
 from .suite import execute
 from .suite.declare import Check, parameters
-from .suite.expect import Violation
+from .suite.expect import NotCovered, Violation
 
 if TYPE_CHECKING:
+    from .journey.launched import Launched
     from .ranks.cluster import Cluster
 
 
@@ -70,6 +71,17 @@ class Session:
     def story(self) -> Story:
         """How the plugin comes to life, walked step by step in a probe."""
         return self._stages.tell()
+
+    @cached_property
+    def launched(self) -> Launched:
+        """A server of the platform, started twice as SGLang starts it, in processes of its own."""
+        from .journey.launched import Launched
+        from .journey.leg import Leg
+
+        leg = Leg()
+        if not self.config.subject.in_tree and not self.story.has_instance:
+            return Launched(leg, obstacle=self.story.obstacle or "the plugin does not come to life")
+        return self._stages.launch(leg, starts=2)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -147,10 +159,14 @@ class Session:
         given: dict[str, Any] = {"subject": self.config.subject, "contract": host.contract, "host": host.kind}
         if "story" in parameters(body):
             given["story"] = self.story
+        if "launched" in parameters(body):
+            given["launched"] = self.launched
         try:
             found = execute.call(body, given)
         except Violation as violation:
             return _failed(check, Finding(**violation.finding))
+        except NotCovered as missing:
+            return _observation(check, "blocked", str(missing))
         except Exception as error:
             return _observation(check, "not-run", f"the check itself failed: {type(error).__name__}: {error}")
         return _observation(check, found["outcome"], found["message"])

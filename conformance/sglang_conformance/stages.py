@@ -5,8 +5,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import oracles
@@ -26,7 +28,12 @@ from .suite.areas import AREAS, module_name
 from .suite.declare import Check
 
 if TYPE_CHECKING:
+    from .journey.launched import Launched
+    from .journey.leg import Leg
     from .ranks.cluster import Cluster
+
+_SPAWNING = 30.0
+"""Seconds that interpreters may take to start, which a server's processes are."""
 
 
 def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
@@ -118,6 +125,24 @@ class Stages:
             return Story(obstacle=failed_stage("host", result))
         arguments = {"subject": self._entering["subject"]}
         return read(host.run(jobs.TELL_STORY, arguments, world=self._world, deadline=2 * self._config.deadline))
+
+    def launch(self, leg: Leg, starts: int = 1) -> Launched:
+        """A server of that leg, started as SGLang starts it, ``starts`` times in one launching process."""
+        from .journey import launched
+
+        host, entered = self.host
+        platform, resolved = self.platform
+        if host is None or platform is None:
+            stage = ("host", entered) if host is None else ("platform", resolved)
+            return launched.Launched(leg, obstacle=failed_stage(*stage))
+        seconds = self._config.deadline + _SPAWNING
+        device = resolved.value["device_type"]
+        with tempfile.TemporaryDirectory(prefix="journey-") as folder:
+            given = {"leg": leg.to_json(), "device": device, "folder": folder, "new": launched.NEW}
+            given |= {"starts": starts, "deadline": seconds}
+            result = host.run(jobs.LAUNCH, given, world=self._world, deadline=(starts + 1) * seconds)
+            out_of_tree = not self._config.subject.in_tree
+            return launched.read(leg, Path(folder), result, out_of_tree=out_of_tree, device=device)
 
     def run(self, check: Check) -> Result:
         """Run a check's body in a probe of the stage that it needs, which must be there, or on ranks."""

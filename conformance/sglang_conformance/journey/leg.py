@@ -49,6 +49,16 @@ class Leg:
         """The model. Raises KeyError for one that there is not."""
         return CHECKPOINTS[self.model]
 
+    def to_json(self) -> dict[str, Any]:
+        """The leg as plain data; :meth:`from_json` reads it back unchanged."""
+        return {**vars(self), "graphs": list(self.graphs), "arguments": [list(pair) for pair in self.arguments]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Leg:
+        """Read a leg; raises KeyError or TypeError where the data is not one."""
+        arguments = tuple((name, value) for name, value in data["arguments"])
+        return cls(**{**data, "graphs": tuple(data["graphs"]), "arguments": arguments})
+
     def __str__(self) -> str:
         split = [f"{name} {size}" for name, size in (("TP", self.tp), ("PP", self.pp), ("EP", self.ep)) if size > 1]
         asked = [f"{name}={value!r}" for name, value in self.arguments]

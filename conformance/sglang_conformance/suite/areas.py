@@ -53,9 +53,14 @@ AREAS = (
     "graphs_in_groups",
     "graph_ends",
     "journey",
+    "journey_roles",
     "journey_on_ranks",
+    "journey_graphs",
     "interface",
 )
+
+SERVING = frozenset({"journey"})
+"""The areas whose checks have models served: what they need of the host takes long to import."""
 
 
 def module_name(area: str) -> str:

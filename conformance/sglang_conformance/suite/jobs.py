@@ -11,6 +11,7 @@ FORKS_BADLY = f"{_EXECUTE}:forks_badly"
 RUN = f"{_EXECUTE}:run"
 RESOLVE_AND_RUN = f"{_EXECUTE}:resolve_and_run"
 TELL_STORY = "sglang_conformance.hosts.story:tell"
+LAUNCH = "sglang_conformance.journey.launching:launch"
 
 STAND_READY = f"{_MEMBER}:stand_ready"
 COUNT_DEVICES = f"{_MEMBER}:devices"

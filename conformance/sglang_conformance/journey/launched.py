@@ -1,0 +1,131 @@
+"""A server that was started as SGLang starts it, as a record: what each of its processes did, and what it served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..contract.model import Contract
+from ..probes.result import Failure as Ended
+from ..probes.result import Result
+from . import expected, trace
+from .expected import Finding
+from .story import Failure, first_failure
+from .trace import FAILED, Trace
+
+if TYPE_CHECKING:
+    from .leg import Leg
+
+NEW = 8
+"""Tokens for each prompt."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the server. Times are in seconds: until all ranks were ready, until the first token of the first
+    request, until the last token of all requests, and until all processes had ended; None where it did not come so far.
+
+    ``asked`` is what the user asked for, ``arguments`` what it was settled to; ``pids`` are the scheduler's processes,
+    ``exits`` how they ended.
+    """
+
+    tokens: tuple[tuple[int, ...], ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    ready: float | None = None
+    first_token: float | None = None
+    seconds: float | None = None
+    ended: float | None = None
+    pids: tuple[int, ...] = ()
+    exits: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Launched:
+    """Starts of one leg's server in one launching process.
+
+    ``workers`` are the arguments of each scheduler's process as it ended, by its number; ``left`` what was there after
+    all starts and not before, by its kind; ``devices`` are those that the launching process started. ``error`` is what
+    the launching process raised, ``ended`` how it ended where it did not answer; ``obstacle`` says why nothing was
+    started, empty where it was.
+    """
+
+    leg: Leg
+    out_of_tree: bool = True
+    device: str = ""
+    starts: tuple[Start, ...] = ()
+    traces: tuple[Trace, ...] = ()
+    workers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    error: str = ""
+    ended: Ended | None = None
+    output: str = ""
+    obstacle: str = ""
+
+    @property
+    def launcher(self) -> Trace | None:
+        """The launching process's trace."""
+        return next((trace for trace in self.traces if trace.role.kind == "launcher"), None)
+
+    def of_start(self, number: int) -> tuple[Trace, ...]:
+        """The traces of the launching process and of the scheduler's processes of one start."""
+        pids = self.starts[number].pids if number < len(self.starts) else ()
+        return tuple(trace for trace in self.traces if trace.role.kind == "launcher" or trace.pid in pids)
+
+    @cached_property
+    def failure(self) -> Failure | None:
+        """Where it failed first; None where every start served."""
+        if not self.error and self.ended is None:
+            return None
+        found = first_failure(self.traces)
+        what = self.error or (self.ended.message if self.ended is not None else "")
+        return found or Failure(what.splitlines()[0] if what else "it failed")
+
+    @property
+    def uncovered(self) -> str:
+        """What the host does not hold, where that is why it failed; empty otherwise."""
+        if self.ended is not None and "NotCovered" in self.ended.bases:
+            return self.ended.message
+        told = [event.error for trace in self.traces for event in trace.of("moment", FAILED)]
+        return next((error.partition(": ")[2] for error in (*told, self.error) if error.startswith("NotCovered")), "")
+
+    def findings(self, contract: Contract) -> tuple[Finding, ...]:
+        """All in which its processes were not as the contract says."""
+        return expected.findings(self.traces, contract, out_of_tree=self.out_of_tree, device=self.device)
+
+
+def read(leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: str) -> Launched:
+    """The record of a launching process, also of one that hung or was killed. Raises OSError."""
+    from .attended import facts_of
+
+    traces = trace.read(folder)
+    value = result.value or {}
+    workers = {}
+    for each in traces:
+        file = facts_of(folder, each.pid)
+        if file.exists():
+            workers[each.pid] = json.loads(file.read_text(encoding="utf-8"))["arguments"]
+    return Launched(
+        leg,
+        out_of_tree,
+        device,
+        tuple(_start(json.loads(text)) for text in result.progress),
+        traces,
+        workers,
+        value.get("left", {}),
+        tuple(value.get("devices", ())),
+        value.get("error", ""),
+        result.failure,
+        result.output,
+    )
+
+
+def _start(told: Mapping[str, Any]) -> Start:
+    tokens = tuple(tuple(each) for each in told.get("tokens", ()))
+    lists = {name: tuple(told.get(name, ())) for name in ("pids", "exits")}
+    return Start(**{**told, **lists, "tokens": tokens})

@@ -1,0 +1,87 @@
+"""What a server leaves behind once it has ended: processes, threads, shared memory.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+from ..probes.observe import Moment, changes, observe
+
+_SHARED = Path("/dev/shm")
+_POLL = 0.05
+
+
+def shared_memory() -> frozenset[str]:
+    """The names in shared memory that are this user's."""
+    try:
+        return frozenset(file.name for file in os.scandir(_SHARED) if file.stat().st_uid == os.getuid())
+    except OSError:
+        return frozenset()
+
+
+def look(shared: frozenset[str], before: Moment, grace: float) -> Mapping[str, list[str]]:
+    """What is there now and was not before, as texts by its kind, after ``grace`` seconds at most.
+
+    Shared memory that some process still holds is another's: whatever the server began has ended, or is told itself.
+    """
+    end = time.monotonic() + grace
+    while True:
+        found = {
+            "processes": _processes(),
+            "threads": list(changes(before, observe()).threads),
+            "shared memory": sorted(name for name in shared_memory() - shared if not _held(name)),
+        }
+        if not any(found.values()) or time.monotonic() >= end:
+            return found
+        time.sleep(_POLL)
+
+
+def _processes() -> list[str]:
+    """The children of this process, by their command, less the tracker that Python itself starts."""
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+    found = []
+    for pid in _children():
+        state, command = _told(pid)
+        if pid != tracker and state != "Z":
+            found.append(f"{pid}: {command}")
+    return found
+
+
+def _children() -> list[int]:
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [int(pid) for pid in text.split()]
+
+
+def _told(pid: int) -> tuple[str, str]:
+    """A process's state, and its command."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return "Z", ""
+    return state, command[:120]
+
+
+def _held(name: str) -> bool:
+    """Whether a process has it open or mapped, as far as this one may look."""
+    path = str(_SHARED / name)
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if path in (process / "maps").read_text(encoding="utf-8", errors="replace"):
+                return True
+            if any(os.readlink(link) == path for link in (process / "fd").iterdir()):
+                return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,40 @@
+"""Server arguments as a process has them, once they are settled: of SGLang's object, in any release.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from .shown import shown
+
+LOOKED_AT = (
+    *("device", "dtype", "tp_size", "pp_size", "attention_backend", "prefill_attention_backend", "page_size"),
+    *("decode_attention_backend", "sampling_backend", "kv_cache_dtype", "quantization", "mem_fraction_static"),
+    *("max_total_tokens", "max_running_requests", "chunked_prefill_size", "disable_radix_cache", "random_seed"),
+    *("disable_cuda_graph", "schedule_policy", "skip_tokenizer_init"),
+)
+"""The arguments that are compared between processes: those that the journey asks for, and that platforms choose."""
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def values(arguments: Any, names: Collection[str] = LOOKED_AT) -> dict[str, Any]:
+    """What holds of these arguments, as plain data; without those that the release has not.
+
+    From 0.5.19 on the object keeps what the user gave, and decisions beside it, of which the last holds
+    (srt/arg_groups/overrides.py).
+    """
+    decided: dict[str, Any] = {}
+    for _, declared in getattr(arguments, "_resolved_overrides", None) or ():
+        decided |= declared
+    found = {}
+    for name in names:
+        try:
+            value = decided[name] if name in decided else getattr(arguments, name)
+        except AttributeError:
+            continue
+        found[name] = value if type(value) in _PLAIN else shown(value)
+    return found
