@@ -121,6 +121,26 @@ class Server:
         """How often these requests had to begin anew for want of slots."""
         return sum(int(getattr(request, "retraction_count", 0)) for request in requests)
 
+    def update(self, weights: Iterable[tuple[str, Any]]) -> None:
+        """Put these weights, by Hugging Face's names, in the place of the model's; graphs are kept."""
+        self._updater.update_weights_from_tensor(list(weights))
+
+    def update_and_recapture(self, folder: str) -> None:
+        """Put the weights of a folder in the place of the model's, and capture graphs anew."""
+        done, why = self._updater.update_weights_from_disk(folder, "auto", recapture_cuda_graph=True)
+        if not done:
+            raise RuntimeError(why)
+
+    @property
+    def _updater(self) -> Any:
+        """What puts new weights in place: an object of its own since 0.5.16, the runner before."""
+        return getattr(self.runner, "weight_updater", None) or self.runner
+
+    def recapture(self) -> None:
+        """Capture graphs anew."""
+        again = getattr(self.runner, "init_decode_cuda_graph", None) or self.runner.init_device_graphs
+        again()
+
     def forget(self) -> bool:
         """Forget what is kept of requests that have ended; whether that could be done."""
         return bool(self.scheduler.flush_cache())
