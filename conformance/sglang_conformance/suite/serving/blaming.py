@@ -17,6 +17,7 @@ from ...journey.served import Served
 from .. import expect
 
 _POOLS = ("get_kv_pool_cls", "get_mha_kv_pool_cls", "get_mla_kv_pool_cls", "get_nsa_kv_pool_cls", "get_dsa_kv_pool_cls")
+_ATTENTION = ("get_default_attention_backend", "apply_server_args_defaults")
 _WEIGHTS = ("post_load_model", "get_quantization_config")
 
 # Of each kind of operator: which members of the platform give what computes it, and which part of the server that is.
@@ -33,10 +34,12 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "topk": ("get_dispatch_key_name",),
     "pool": _POOLS,
     "allocator": ("get_paged_allocator_cls",),
-    "attention": ("get_default_attention_backend",),
+    "attention": _ATTENTION,
     "reduction": ("get_torch_distributed_backend_str",),
     "stage": ("get_torch_distributed_backend_str",),
 }
+# What errors of SGLang speak of, and the members that it is by.
+_SPOKEN_OF = (("allocator", MEMBERS["allocator"]), ("attention backend", _ATTENTION), ("pool", _POOLS))
 _PARTS = ("pool", "allocator", "attention")
 
 
@@ -100,9 +103,15 @@ class Asked:
         for name, value in last:
             if isinstance(value, type) and any(base.__name__ in text for base in value.__mro__[:-1]):
                 return f"SGLang uses the class {value.__name__}, which platform.{name}() gave"
-        if "allocator" in text and place("get_paged_allocator_cls"):
-            return "the allocator is the platform's, by get_paged_allocator_cls()"
-        told = [f"platform.{name}() gave {expect.show(value, 60)}" for name, value in self.answers if _unusual(value)]
+        for what, members in _SPOKEN_OF:
+            theirs = [f"{name}()" for name in members if place(name)]
+            if what in text and theirs:
+                return f"the {what} is the platform's, by {' or '.join(theirs)}"
+        told = [
+            f"platform.{name}() gave {expect.show(value, 60)}"
+            for name, value in self.answers
+            if isinstance(value, type) or name.endswith("_cls")
+        ]
         return f"of what SGLang was given: {'; '.join(dict.fromkeys(told))}" if told else ""
 
 
@@ -121,11 +130,6 @@ def _asked_for(platform: Any) -> Sequence[str]:
     """The members whose answers SGLang builds on, which are the vendor's."""
     names = [name for name in dir(type(platform)) if name.startswith("get_")]
     return [name for name in names if expect.place_of(platform, name)]
-
-
-def _unusual(value: Any) -> bool:
-    """Whether an answer of a factory is one that SGLang may stumble over: what is neither a class nor a plain word."""
-    return value is not None and not isinstance(value, (bool, int, float, tuple))
 
 
 def _raising(error: BaseException) -> Iterator[type]:
