@@ -139,7 +139,9 @@ def test_allocator_says_when_it_is_full(
 @in_probe
 @given(data=st.data(), said=made_allocators.turns("extend", "decode", "free"), need_sort=st.booleans())
 def test_allocator_frees_in_groups(platform: Any, contract: Contract, data: Any, said: Turns, need_sort: bool) -> None:
-    made_allocators.play(_asked(platform, contract, data, need_sort), said, together=True)
+    asked = _asked(platform, contract, data, need_sort)
+    made_allocators.play(asked, [*said, ("extend", {"a": 1, "b": 1})], together=True)
+    asked.end(sorted(asked.pages.owned), together=True)
 
 
 @requirement("FAC-039")

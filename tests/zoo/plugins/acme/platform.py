@@ -41,9 +41,9 @@ class AcmePlatform(SRTPlatform, AcmeDeviceMixin):
         return MHATokenToKVPool
 
     def get_mla_kv_pool_cls(self) -> type:
-        from sglang.srt.mem_cache.memory_pool import MLATokenToKVPool
+        from acme.latent import AcmeLatentPool
 
-        return MLATokenToKVPool
+        return AcmeLatentPool
 
     def get_nsa_kv_pool_cls(self) -> type:
         from sglang.srt.mem_cache.memory_pool import NSATokenToKVPool

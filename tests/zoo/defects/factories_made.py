@@ -1,0 +1,252 @@
+"""What factories hand out does something else than SGLang's core builds on."""
+
+from __future__ import annotations
+
+from zoo.workshop import Defect, Edit
+
+_POOL = "    def get_kv_pool_cls(self, *, kind: str) -> None:\n        return None\n"
+_ALLOCATOR = (
+    "        from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator\n\n"
+    "        return PagedTokenToKVPoolAllocator\n"
+)
+_POOLS = {"mha": "MHATokenToKVPool", "mla": "MLATokenToKVPool", "dsa": "DSATokenToKVPool"}
+_LATENT = "        from acme.latent import AcmeLatentPool\n\n        return AcmeLatentPool\n"
+
+
+def pool(*body: str, kind: str = "mha") -> tuple[Edit, ...]:
+    """Acme with a pool of its own for a kind: SGLang's, less these methods."""
+    lines = "".join(f"    {line}\n" for line in body)
+    return (
+        Edit(
+            "platform.py",
+            _POOL,
+            "    def get_kv_pool_cls(self, *, kind: str) -> type | None:\n"
+            "        from acme.pools import AcmePool\n\n"
+            f"        return AcmePool if kind == {kind!r} else None\n",
+        ),
+        Edit(
+            "pools.py",
+            "",
+            "import torch\n"
+            f"from sglang.srt.mem_cache.memory_pool import {_POOLS[kind]}\n\n\n"
+            f"class AcmePool({_POOLS[kind]}):\n{lines}",
+        ),
+    )
+
+
+def allocator(*body: str) -> tuple[Edit, ...]:
+    """Acme with an allocator of its own: SGLang's, less these methods."""
+    lines = "".join(f"    {line}\n" for line in body)
+    return (
+        Edit(
+            "platform.py", _ALLOCATOR, "        from acme.slots import AcmeAllocator\n\n        return AcmeAllocator\n"
+        ),
+        Edit(
+            "slots.py",
+            "",
+            "import torch\n"
+            "from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator\n\n\n"
+            f"class AcmeAllocator(PagedTokenToKVPoolAllocator):\n{lines}",
+        ),
+    )
+
+
+_MADE = (
+    Defect(
+        "latent-pool-takes-no-index",
+        "FAC-029",
+        (
+            Edit(
+                "platform.py",
+                _LATENT,
+                "        from sglang.srt.mem_cache.memory_pool import MLATokenToKVPool\n\n"
+                "        return MLATokenToKVPool\n",
+            ),
+        ),
+        release="0.5.11",
+    ),
+    Defect(
+        "kv-pool-is-made-with-a-layout",
+        "FAC-029",
+        pool("def __init__(self, *args, layout, **kwargs):", "    super().__init__(*args, **kwargs)"),
+    ),
+    Defect(
+        "kv-pool-fails-on-its-device",
+        "FAC-029",
+        pool("def _create_buffers(self):", "    self.k_buffer = self.v_buffer = torch.zeros(4, device='acme')"),
+    ),
+)
+
+_POOL_CONTENTS = (
+    Defect(
+        "kv-pool-counts-layers-of-the-rank",
+        "FAC-030",
+        pool(
+            "def get_key_buffer(self, layer_id):",
+            "    return self.k_buffer[layer_id % self.layer_num]",
+        ),
+    ),
+    Defect(
+        "kv-pool-has-no-page-for-padding",
+        "FAC-030",
+        pool(
+            "def _create_buffers(self):",
+            "    super()._create_buffers()",
+            "    self.k_buffer = [each[: self.size].clone() for each in self.k_buffer]",
+        ),
+    ),
+    Defect(
+        "kv-pool-reads-keys-as-contiguous",
+        "FAC-030",
+        pool(
+            "def set_kv_buffer(self, layer, loc_info, cache_k, cache_v, *args, **kwargs):",
+            "    cache_k = cache_k.as_strided(cache_k.shape, (cache_k[0].numel(), cache_k.shape[2], 1))",
+            "    super().set_kv_buffer(layer, loc_info, cache_k, cache_v, *args, **kwargs)",
+        ),
+    ),
+    Defect(
+        "kv-pool-gives-back-another-type",
+        "FAC-030",
+        pool("def get_value_buffer(self, layer_id):", "    return super().get_value_buffer(layer_id).float()"),
+    ),
+    Defect(
+        "latent-pool-takes-the-wrong-end-for-values",
+        "FAC-031",
+        pool(
+            "def get_value_buffer(self, layer_id):",
+            "    return self.get_key_buffer(layer_id)[..., self.qk_rope_head_dim :]",
+            kind="mla",
+        ),
+        also=("FAC-032",),
+    ),
+    Defect(
+        "latent-pool-puts-the-rotary-part-first",
+        "FAC-032",
+        pool(
+            "def set_mla_kv_buffer(self, layer, loc_info, cache_k_nope, cache_k_rope):",
+            "    self.set_kv_buffer(layer, loc_info, torch.cat((cache_k_rope, cache_k_nope), dim=-1), None)",
+            kind="mla",
+        ),
+    ),
+    Defect(
+        "sparse-pool-leaves-out-the-first-page",
+        "FAC-033",
+        pool(
+            "def get_key_buffer(self, layer_id):",
+            "    return super().get_key_buffer(layer_id)[self.page_size :]",
+            kind="dsa",
+        ),
+    ),
+    Defect(
+        "kv-pool-moves-the-first-layer-only",
+        "FAC-034",
+        pool(
+            "def move_kv_cache(self, tgt_loc, src_loc):",
+            "    for buffer in (self.k_buffer[0], self.v_buffer[0]):",
+            "        buffer[tgt_loc] = buffer[src_loc]",
+        ),
+    ),
+    Defect(
+        "kv-pool-copies-keys-alone",
+        "FAC-035",
+        pool(
+            "def load_cpu_copy(self, kv_cache_cpu, indices, **kwargs):",
+            "    values = [each.clone() for each in self.v_buffer]",
+            "    super().load_cpu_copy(kv_cache_cpu, indices, **kwargs)",
+            "    self.v_buffer = values",
+        ),
+    ),
+)
+
+_SLOTS = (
+    Defect(
+        "allocator-hands-out-the-page-for-padding",
+        "FAC-036",
+        allocator("def clear(self):", "    super().clear()", "    self.free_pages = self.free_pages - 1"),
+    ),
+    Defect(
+        "allocator-decodes-into-a-page-of-its-own",
+        "FAC-036",
+        allocator(
+            "def alloc_decode(self, seq_lens, seq_lens_cpu, last_loc):",
+            "    pages = self._take(len(seq_lens), len(seq_lens))",
+            "    return None if pages is None else pages * self.page_size",
+        ),
+    ),
+    Defect(
+        "allocator-counts-pages-for-slots",
+        "FAC-036",
+        allocator("def available_size(self):", "    return len(self.free_pages) + self.num_staged_pages"),
+    ),
+    Defect(
+        "allocator-frees-a-page-for-each-slot",
+        "FAC-036",
+        allocator(
+            "def free(self, free_index):",
+            "    if self.is_not_in_free_group and free_index.numel():",
+            "        self._give_back(free_index // self.page_size)",
+        ),
+    ),
+    Defect(
+        "allocator-raises-when-full",
+        "FAC-037",
+        allocator(
+            "def _take(self, pages, at_most):",
+            "    taken = super()._take(pages, at_most)",
+            "    if taken is None:",
+            "        raise RuntimeError('no pages are left')",
+            "    return taken",
+        ),
+    ),
+    Defect(
+        "allocator-loses-what-does-not-suffice",
+        "FAC-037",
+        allocator(
+            "def _take(self, pages, at_most):",
+            "    taken = super()._take(pages, at_most)",
+            "    if taken is None:",
+            "        self.free_pages = self.free_pages[1:]",
+            "    return taken",
+        ),
+    ),
+    Defect(
+        "allocator-frees-the-last-of-a-group",
+        "FAC-038",
+        allocator(
+            "def free_group_end(self):",
+            "    self.free_group = self.free_group[-1:]",
+            "    super().free_group_end()",
+        ),
+    ),
+    Defect(
+        "allocator-frees-one-page-of-a-segment",
+        "FAC-039",
+        allocator(
+            "def free_segment(self, free_index, *, start_pos):",
+            "    self.free(free_index[: self.page_size])",
+        ),
+    ),
+    Defect(
+        "allocator-keeps-what-drafts-took",
+        "FAC-040",
+        allocator("def restore_state(self, state):", "    pass"),
+        release="0.5.11",
+    ),
+    Defect(
+        "allocators-share-their-pages",
+        "FAC-041",
+        allocator(
+            "shared = {}",
+            "",
+            "@property",
+            "def free_pages(self):",
+            "    return self.shared[self.page_size]",
+            "",
+            "@free_pages.setter",
+            "def free_pages(self, pages):",
+            "    self.shared[self.page_size] = pages",
+        ),
+    ),
+)
+
+DEFECTS = (*_MADE, *_POOL_CONTENTS, *_SLOTS)
