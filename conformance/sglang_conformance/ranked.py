@@ -45,7 +45,7 @@ class RankedChecks:
         if obstacle := self._obstacles.get(check.joined):
             return found("blocked", obstacle)
         body = getattr(importlib.import_module(check.module), check.name)
-        cases = dealt(drawn(body, self._examples), sizes)
+        cases = dealt(drawn(body, self._examples_of(check)), sizes)
         results = []
         for size, mine in zip(sizes, cases, strict=True):
             try:
@@ -80,6 +80,9 @@ class RankedChecks:
             return [size for size in check.sizes if size == 1] + [s for s in self._sizes if s >= max(2, least)]
         return [size for size in check.sizes if self._ground.devices is None or size <= self._ground.devices]
 
+    def _examples_of(self, check: Check) -> int:
+        return max(1, self._examples // check.worth)
+
     def _too_few(self, check: Check) -> str:
         needed = min(check.sizes)
         if self._sizes is not None:
@@ -95,7 +98,7 @@ class RankedChecks:
         failed_case = cases[min(first.part, len(cases) - 1)]
         if len(cases) > 1 and first.failure is not None and first.failure.kind == "raised":
             smaller = Search(lambda case: self._send(check, [case], size), failed_case, report)
-            smaller.run(body, self._examples)
+            smaller.run(body, self._examples_of(check))
             failed_case, report = smaller.case, smaller.report
         return failed(check.name, failed_case, size, report)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..hosts import groups
 from ..probes.server import Probe
@@ -22,6 +23,7 @@ from .execute import Stage, call, resolve_platform
 from .side import Side
 
 _SCHEME = "sglang-conformance"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Member:
     joined: bool
     side: Side
     served: list[bool] = field(default_factory=list, init=False)
+    kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+    _things: dict[Hashable, Any] = field(default_factory=dict, init=False)
     _meetings: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     @property
@@ -61,6 +65,13 @@ class Member:
     def note(self, served: bool) -> None:
         """Note of a call that a platform may refuse whether it was served; True also where others were judged too."""
         self.served.append(served)
+
+    def keep(self, name: Hashable, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What ``make`` gives, entered once, and left when the check has run its last case."""
+        if name not in self._things:
+            self._things[name] = self.kept.enter_context(make())
+        thing: T = self._things[name]
+        return thing
 
     def method(self) -> str:
         """An ``init_method`` at which the ranks meet, another one at each call; all ranks call it equally often."""
@@ -128,7 +139,7 @@ def run(
     body = getattr(importlib.import_module(module), name)
     given = {**vars(stage), "member": member, "deadline": deadline}
     found: dict[str, Any] = {}
-    with contextlib.nullcontext() if watched else rank.unwatched():
+    with contextlib.nullcontext() if watched else rank.unwatched(), member.kept:
         for number, case in enumerate(cases):
             rank.reach(number)
             found = call(_inner(body), {**given, **case})
