@@ -106,6 +106,7 @@ class Serving:
                 if step > _MOST_STEPS:
                     raise Stuck(f"{_MOST_STEPS} steps, and the requests are not done")
         self._settle()
+        self._cached = sum(int(request.cached_tokens) for request in self._requests.values())
         return Served(
             self.leg,
             self.rank,

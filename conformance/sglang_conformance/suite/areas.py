@@ -56,10 +56,11 @@ AREAS = (
     "journey_roles",
     "journey_on_ranks",
     "journey_graphs",
+    "journey_pressure",
     "interface",
 )
 
-SERVING = frozenset({"journey"})
+SERVING = frozenset({"journey", "journey_pressure"})
 """The areas whose checks have models served: what they need of the host takes long to import."""
 
 
