@@ -19,6 +19,7 @@ AREAS = (
     "capabilities",
     "factories",
     "pools_and_allocators",
+    "operators",
     "arguments",
     "initialisation",
     "hooks",
