@@ -113,6 +113,31 @@ def test_package_for_gpus_alone_is_told_as_such(tmp_path: Path) -> None:
     assert line.endswith(said)
 
 
+PINNED = """Metadata-Version: 2.1
+Name: sglang
+Version: 9.8.7
+Requires-Dist: absent_part==1.2.3
+Requires-Dist: absent>=2
+Requires-Dist: torchvision==0.1
+"""
+
+
+def test_version_that_sglang_says_is_told_but_where_torch_has_a_part_in_it(tmp_path: Path) -> None:
+    (tmp_path / "sglang-9.8.7.dist-info").mkdir()
+    (tmp_path / "sglang-9.8.7.dist-info" / "METADATA").write_text(PINNED)
+    line = told(tmp_path, "sglang.scheduler", scheduler="import absent_part, absent")
+    assert (
+        line == "SGLang 9.8.7 does not import here: it lacks absent_part, absent; pip install absent_part==1.2.3 absent"
+    )
+
+
+def test_stand_in_that_is_gone_through_comes_to_an_end(tmp_path: Path) -> None:
+    line = told(
+        tmp_path, "sglang.scheduler", scheduler="import absent\nfor each in absent.handlers[:]: pass\nimport later"
+    )
+    assert line.endswith(" it lacks absent, later; pip install absent later")
+
+
 def test_package_that_fails_is_named_with_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "__init__.py").write_text("raise RuntimeError('operator broken::nms\\n does not exist')")

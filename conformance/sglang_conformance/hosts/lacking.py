@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,11 +41,10 @@ def told(error: BaseException, modules: Sequence[str]) -> str:
     It imports them once more, with something in place of each package that is not here, so as to meet all of them, and
     forgets them again.
     """
-    release = _version("sglang")
-    what = f"SGLang{f' {release}' if release else ''} does not import here"
     missing = packages(error, modules)
     if missing:
-        return f"{what}: it lacks {', '.join(missing)}; {command(missing)}{_where(missing)}"
+        return of(missing)
+    what = _what()
     said = " ".join(str(error).split())
     place = _package_of(error)
     if place in ("", "sglang"):
@@ -56,9 +56,19 @@ def told(error: BaseException, modules: Sequence[str]) -> str:
     )
 
 
+def of(missing: Sequence[str]) -> str:
+    """That SGLang does not import here for want of these packages, and the command that adds them."""
+    return f"{_what()}: it lacks {', '.join(missing)}; {command(missing)}{_where(missing)}"
+
+
+def _what() -> str:
+    release = _version("sglang")
+    return f"SGLang{f' {release}' if release else ''} does not import here"
+
+
 def command(missing: Sequence[str]) -> str:
     """The command that installs these packages, by the names of their distributions, and leaves torch as it is."""
-    names = [_DISTRIBUTIONS.get(name, name) for name in missing]
+    names = [_pinned(_DISTRIBUTIONS.get(name, name)) for name in missing]
     kept = [f"torch=={_version('torch').partition('+')[0]}"] if set(missing) & set(_BUILT_FOR_TORCH) else []
     return " ".join(["pip install", *kept, *names])
 
@@ -69,10 +79,22 @@ def _where(missing: Sequence[str]) -> str:
     return f", on a machine with an NVIDIA GPU ({', '.join(theirs)})" if theirs else ""
 
 
+def _pinned(distribution: str) -> str:
+    """The distribution in the one version that SGLang says, where it says one that torch has no part in."""
+    if distribution in _BUILT_FOR_TORCH:
+        return distribution
+    pattern = "[-_.]".join(map(re.escape, re.split("[-_.]", distribution)))
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for wanted in importlib.metadata.requires("sglang") or ():
+            if re.fullmatch(rf"{pattern}==[\w.!+]+", wanted.replace(" ", ""), re.IGNORECASE):
+                return wanted.replace(" ", "")
+    return distribution
+
+
 def packages(error: BaseException, modules: Sequence[str]) -> list[str]:
     """The packages for want of which these modules do not import; none where it is for something else."""
     first = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if not first or first == "sglang" or _is_here(first):
+    if not first or first == "sglang" or is_here(first):
         return []
     standing = _StandingIn(first)
     if "sglang" not in sys.modules:  # its import failed, and left some of its parts
@@ -92,7 +114,7 @@ def packages(error: BaseException, modules: Sequence[str]) -> list[str]:
     return standing.missing
 
 
-def _is_here(name: str) -> bool:
+def is_here(name: str) -> bool:
     """Whether some finder has the package: an editable installation may have one of its own."""
     try:
         return importlib.util.find_spec(name) is not None
@@ -163,6 +185,9 @@ class _Kind(type):
 
     def __getitem__(cls, key: Any) -> Any:
         return cls
+
+    def __iter__(cls) -> Iterator[Any]:
+        return iter(())  # else Python would go on asking for items
 
     def __or__(cls, other: Any) -> Any:
         return cls

@@ -36,7 +36,26 @@ SCHEDULER = "sglang.srt.managers.scheduler"
 MODULES = ("sglang.srt.server_args", SCHEDULER, "sglang.srt.models.registry")
 # The modules of the architectures that are served. SGLang leaves out the models that it cannot import.
 _MODELS = {"LlamaForCausalLM": "llama", "DeepseekV2ForCausalLM": "deepseek_v2", "MixtralForCausalLM": "mixtral"}
-
+# What these modules want in every release, beside what SGLang's platforms and groups want.
+_WANTED = (
+    "transformers",
+    "torchvision",
+    "safetensors",
+    "sentencepiece",
+    "compressed_tensors",
+    "gguf",
+    "einops",
+    "xgrammar",
+    "openai",
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "partial_json_parser",
+    "dill",
+    "loguru",
+    "setproctitle",
+)
+_WITH_TRANSFORMERS = ("huggingface_hub", "tokenizers")
 _TORCH_NATIVE = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend"
 _EXPERTS = "_global_expert_location_metadata"
 
@@ -60,8 +79,12 @@ def obstacle(*modules: str) -> str:
         for name in modules:
             importlib.import_module(name)
     except Exception as error:
-        if vendor_line(_frames(error)) and not lacking.packages(error, ()):
+        first = lacking.packages(error, ())
+        if not first and vendor_line(_frames(error)):
             raise
+        known = [name for name in _WANTED if not lacking.is_here(name)]
+        if set(first) & {*known, *_WITH_TRANSFORMERS}:  # then there is no need to look for what is missing
+            return lacking.of(known)
         return lacking.told(error, modules)
     return ""
 
