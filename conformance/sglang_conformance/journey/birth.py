@@ -7,8 +7,8 @@ does not make all after it wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,20 @@ if TYPE_CHECKING:
 _NAMES: Mapping[str, tuple[str, ...]] = {"": ("", "q"), "1": ("residual", "k")}
 
 
+# Operators that are modules of SGLang's models; and those of which a model may have one or the other.
+_MODULES = frozenset({"embedding", "linear", "norm", "rope", "attention", "activation", "router", "topk", "experts"})
+_EITHER = (".w_kc", ".kv_b_proj", ".attn_mqa", ".attn_mha")
+
+
 @dataclass(frozen=True)
 class Birth:
     """The first difference: which value of which token, by which module, in which pass.
 
     ``kind`` is the oracle's kind of operator, or ``reduction`` where every rank's summand was right and the sum is not,
-    ``allocator`` where two requests had the same slot: ``others`` are the tokens that had it too. ``by`` is what
-    computed the value, and ``where`` the line of it, where that is a vendor's. ``order`` counts what was seen in the
-    pass before it.
+    ``allocator`` where two requests had the same slot: ``others`` are the tokens that had it too. It is ``unseen``
+    where modules between the last right value and this one are not in the model, as others stand in their place:
+    ``others`` are their names. ``by`` is what computed the value, and ``where`` the line of it, where that is a
+    vendor's. ``order`` counts what was seen in the pass before it.
     """
 
     kind: str
@@ -79,6 +85,21 @@ class Truth:
         """What this rank's modules give of each point, before any reduction."""
         return {point.name: point.part(self.place) for point in self.trace.points}
 
+    def before(self, point: Point, known: Set[str]) -> list[str]:
+        """The modules that lead to a point and were not seen, after the last value that was, in a layer that was.
+
+        Not those of which SGLang's model may go without: there are two ways of latent attention.
+        """
+        names, points = list(self.points), list(self.points.values())
+        layers = {self.points[name].layer for name in known}
+        missing: dict[str, None] = {}
+        for each in reversed(points[: names.index(point.name)]):
+            if each.name in known or each.layer not in layers:
+                break
+            if each.operator in _MODULES and not each.module.endswith(_EITHER):
+                missing[each.module] = None
+        return [*missing][::-1]
+
     def alike(self, one: Token, other: Token) -> bool:
         """Whether two tokens are the same, and so are all before them: they have the same keys and values."""
         mine, its = (self._sequences[each.request] for each in (one, other))
@@ -115,12 +136,14 @@ def first(passes: Sequence[Pass], truth: Truth) -> Birth | None:
 def differences(passes: Sequence[Pass], truth: Truth) -> Iterator[Birth]:
     """Every value that is wrong, the worst number of each, in the order in which they were computed."""
     for each in passes:
+        known: set[str] = set()
         for order, seen in enumerate(each.seen):
             point = truth.point(seen)
             if point is not None:
                 found = _difference(passes, each, order, point, truth)
                 if found is not None:
-                    yield found
+                    yield _or_between(found, truth.before(point, known))
+                known.add(point.name)
 
 
 def shared(passes: Sequence[Pass], truth: Truth) -> tuple[Pass, Token, Token] | None:
@@ -137,6 +160,10 @@ def shared(passes: Sequence[Pass], truth: Truth) -> tuple[Pass, Token, Token] | 
                 if first != token and not truth.alike(first, token):
                     return each, first, token
     return None
+
+
+def _or_between(found: Birth, unseen: Sequence[str]) -> Birth:
+    return replace(found, kind="unseen", others=tuple(unseen)) if unseen else found
 
 
 def _difference(passes: Sequence[Pass], each: Pass, order: int, point: Point, truth: Truth) -> Birth | None:
@@ -159,7 +186,8 @@ def _difference(passes: Sequence[Pass], each: Pass, order: int, point: Point, tr
     row, column = np.unravel_index(np.where(wrong, np.nan_to_num(off, nan=np.inf), -1.0).argmax(), off.shape)
     token = seen.rows[row]
     others = _also(passes, each, token, truth) if point.operator == "pool" else ()
-    kind = "allocator" if others else "reduction" if seen.reduced and point.partial else point.operator
+    summed = seen.reduced and point.partial and not seen.by
+    kind = "allocator" if others else "reduction" if summed else point.operator
     return Birth(
         kind,
         seen.module,

@@ -95,7 +95,7 @@ class Watch:
             handles.append(module.register_forward_pre_hook(self._begins(names)))
             handles.append(module.register_forward_hook(self._ends))
         try:
-            with _reductions(self._reduced):
+            with _reductions(self._reducing, self._reduced):
                 yield self
         finally:
             for handle in handles:
@@ -131,12 +131,17 @@ class Watch:
         for output, value in _outputs(result):
             self._note(name, output, value, None, reduced, module)
 
-    def _reduced(self, before: Any) -> None:
+    def _reducing(self, summand: Any) -> None:
         """A summand is about to be reduced, in the innermost module that has begun."""
         if self._stack:
             name = self._stack[-1]
             self._summed.add(name)
-            self._note(name, "", before, None, False)
+            self._note(name, "", summand, None, False)
+
+    def _reduced(self, sum_of_all: Any) -> None:
+        """It has been reduced to this: what the module then makes of it is the module's."""
+        if self._stack:
+            self._note(self._stack[-1], "", sum_of_all, None, True)
 
     def _note(
         self,
@@ -209,7 +214,7 @@ def _outputs(result: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextlib.contextmanager
-def _reductions(told: Callable[[Any], None]) -> Iterator[None]:
+def _reductions(before: Callable[[Any], None], after: Callable[[Any], None]) -> Iterator[None]:
     """Hear of every reduction of SGLang's layers and models: each module looks the function up in itself."""
     replaced: list[tuple[Any, str, Any]] = []
     for module in list(sys.modules.values()):
@@ -220,7 +225,7 @@ def _reductions(told: Callable[[Any], None]) -> Iterator[None]:
             own = vars(module).get(function)
             if own is not None:
                 replaced.append((module, function, own))
-                setattr(module, function, _heard(own, told))
+                setattr(module, function, _heard(own, before, after))
     try:
         yield
     finally:
@@ -228,9 +233,13 @@ def _reductions(told: Callable[[Any], None]) -> Iterator[None]:
             setattr(module, function, own)
 
 
-def _heard(function: Callable[..., Any], told: Callable[[Any], None]) -> Callable[..., Any]:
+def _heard(
+    function: Callable[..., Any], before: Callable[[Any], None], after: Callable[[Any], None]
+) -> Callable[..., Any]:
     def reduce(value: Any, *args: Any, **kwargs: Any) -> Any:
-        told(value)
-        return function(value, *args, **kwargs)
+        before(value)
+        result = function(value, *args, **kwargs)
+        after(result)
+        return result
 
     return reduce

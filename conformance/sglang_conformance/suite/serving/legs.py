@@ -5,10 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +23,7 @@ from . import blaming
 
 MODELS = ("llama", "latent", "mixtral")
 PAGED = (("page_size", 16),)
+_PORTS = range(20000, 32000)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ def served(member: Member, leg: Leg, requests: Sequence[Request] = ()) -> Served
     return _served(_Turn(leg, tuple(requests), member))
 
 
+def again_and_again(member: Member) -> tuple[Served, Served, Served]:
+    """What came of the usual requests, of the same once more, and of the last coming first: all by one server."""
+    return _again(_Turn(Leg("llama", arguments=PAGED), (), member))
+
+
 @contextmanager
 def serving(member: Member, leg: Leg, *, watched: bool = True) -> Iterator[Serving]:
     """The leg's server on this rank, for requests of the check's own."""
@@ -57,6 +65,19 @@ def _served(turn: _Turn) -> Served:
             asked.tell(error, f"serving {turn.leg}")
 
 
+@lru_cache(maxsize=4)
+def _again(turn: _Turn) -> tuple[Served, Served, Served]:
+    usual = standard(turn.leg)
+    backwards = [replace(request, arrives=len(usual) - 1 - number) for number, request in enumerate(usual)]
+    with blaming.asking() as asked:
+        try:
+            with serving(turn.member, turn.leg) as made:
+                first, second, third = (made.serve(requests) for requests in (usual, usual, backwards))
+                return first, second, third
+        except Exception as error:
+            asked.tell(error, f"serving {turn.leg}, three times")
+
+
 def _seat(member: Member) -> Seat:
     """The rank's seat; the first rank says at which port all meet."""
     port = member.side.to_all(_free_port() if member.number == 0 else 0)[0]
@@ -64,10 +85,12 @@ def _seat(member: Member) -> Seat:
 
 
 def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """A port that is free, below those that connections are given meanwhile."""
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.socket() as listening:
+            listening.bind(("", port))
+            return port
+    raise RuntimeError(f"none of a hundred ports from {_PORTS.start} to {_PORTS.stop} is free")
 
 
 def must_be_there(reason: str) -> None:

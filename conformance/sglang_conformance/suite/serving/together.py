@@ -5,50 +5,98 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from ...journey import birth
 from ...journey.birth import Birth
 from ...journey.served import Served
+from ...journey.watch import Token
 from .. import expect
 from ..member import Member
 from . import judging
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first wrong number of all ranks: in which pass, of what kind, on which rank, and which it is in words."""
+
+    number: int
+    kind: str
+    rank: int
+    text: str
 
 
 def parts_are_right(member: Member, served: Served, kinds: Collection[str]) -> None:
     """Fail where the first wrong number of all ranks is born in these kinds: on the rank that has it.
 
     NotReached, on all ranks alike, where it is born in another: then what these were given was wrong. Nothing is wrong
-    where the logits of all ranks are right. All ranks of the group must call it.
+    where the logits of all ranks are right, nor once ranks go on with other tokens. All ranks must call it.
     """
-    if not any(member.side.to_all(judging.goes_wrong(served))):
+    found = _first(member, served)
+    if found is None:
         return
+    if found.kind not in kinds:
+        where = f"in the {found.kind} of rank {found.rank}: {found.text}"
+        raise expect.NotReached(f"serving {served.leg}: the first wrong number is born elsewhere, {where}")
     own = _born(served)
-    told = None if own is None else [own.number, served.rank // served.leg.tp, own.order, own.kind, str(own)]
-    said: list[Any] = member.side.to_all(told)
-    wrong = [(*each, rank) for rank, each in enumerate(said) if each is not None]
-    if not wrong:
-        return
-    *_, kind, text, rank = min(wrong, key=lambda each: (each[:3], each[-1]))
-    if kind not in kinds:
-        raise expect.NotReached(f"the first wrong number is born elsewhere, in the {kind} of rank {rank}: {text}")
-    if rank == served.rank and own is not None:
+    if found.rank == served.rank and own is not None:
         judging.tell(served, own)
 
 
 def same_tokens(member: Member, served: Served) -> None:
-    """Fail on a rank whose tokens are not those of the first. All ranks of the group must call it."""
-    said = member.side.to_all({name: list(tokens) for name, tokens in served.tokens.items()})
+    """Fail on a rank whose tokens are not those of the first; NotReached where numbers were wrong before.
+
+    All ranks of the group must call it.
+    """
+    said = _tokens(member, served)
+    if all(tokens == said[0] for tokens in said):
+        return
+    found = _first(member, served)
+    if found is not None:
+        raise expect.NotReached(f"serving {served.leg}: the {found.kind} of rank {found.rank} is wrong: {found.text}")
     for name, tokens in said[0].items():
         expect.equal(
             said[served.rank][name],
             tokens,
             call=f"serving {served.leg}: the tokens of request {name}, beside those of rank 0",
-            cause="ranks that go on with other tokens compute parts of different texts: a wrong sum, or the sampler",
+            cause="all numbers up to there are right: the sampler, or a hook on it; ranks that go on with other tokens "
+            "compute parts of different texts",
         )
+
+
+def _first(member: Member, served: Served) -> _First | None:
+    """The first wrong number, where it is not only that ranks have gone on with other tokens; the same on all ranks."""
+    parted = _parted(served, _tokens(member, served))
+    if not any(member.side.to_all(judging.goes_wrong(served))):
+        return None
+    own = _born(served)
+    told = None if own is None else [own.number, served.rank // served.leg.tp, own.order, own.kind, str(own)]
+    said: list[Any] = member.side.to_all(told)
+    wrong = [(*each, rank) for rank, each in enumerate(said) if each is not None]
+    if not wrong:
+        return None
+    number, _, _, kind, text, rank = min(wrong, key=lambda each: (each[:3], each[-1]))
+    return _First(number, kind, rank, text) if number <= parted else None
+
+
+def _tokens(member: Member, served: Served) -> list[dict[str, list[int]]]:
+    """The tokens of each rank."""
+    return member.side.to_all({name: list(tokens) for name, tokens in served.tokens.items()})
+
+
+def _parted(served: Served, said: Sequence[Mapping[str, Sequence[int]]]) -> float:
+    """After which pass some ranks go on with other tokens than the rest; infinity where none do."""
+    others = set()
+    for name, answer in served.answers.items():
+        for made, tokens in enumerate(zip(*(each[name] for each in said), strict=False)):
+            if len(set(tokens)) > 1:
+                others.add(Token(name, len(answer.request.prompt) + made - 1))
+                break
+    return min((each.number for each in served.passes if others & set(each.rows)), default=math.inf)
 
 
 def _born(served: Served) -> Birth | None:
