@@ -12,7 +12,7 @@ from . import expect
 from .declare import on_ranks, requirement
 from .member import Member
 from .serving import judging
-from .serving.legs import MODELS, PAGED, served
+from .serving.legs import MODELS, PAGED, again_and_again, served
 
 
 @requirement("JOUR-001")
@@ -76,6 +76,62 @@ def test_experts_give_the_likeliest_tokens(member: Member) -> str:
 @on_ranks(1, joined=False)
 def test_logits_are_as_exact_as_rounding_allows(member: Member) -> str:
     return "; ".join(judging.logits_are_right(served(member, Leg(model, arguments=PAGED))) for model in MODELS)
+
+
+@requirement("JOUR-011")
+@on_ranks(1, joined=False)
+def test_tied_head_gives_the_likeliest_tokens(member: Member) -> str:
+    return judging.all_is_right(served(member, Leg("llama-tied", arguments=PAGED)))
+
+
+@requirement("JOUR-012")
+@on_ranks(1, joined=False)
+def test_short_types_give_the_likeliest_tokens(member: Member) -> str:
+    try:
+        made = served(member, Leg("llama", dtype="bfloat16", arguments=PAGED))
+    except expect.Violation as refused:
+        try:
+            made = served(member, Leg("llama", dtype="float16", arguments=PAGED))
+        except expect.Violation:
+            raise refused from None
+    return judging.all_is_right(made)
+
+
+@requirement("JOUR-013")
+@on_ranks(1, joined=False)
+def test_second_time_gives_the_same_tokens(member: Member) -> str:
+    first, again, _ = again_and_again(member)
+    judging.all_is_right(again)
+    judging.same_tokens(first, again, "once more")
+    return f"logits differ by {judging.logits_apart(first, again):.2g}"
+
+
+@requirement("JOUR-014")
+@on_ranks(1, joined=False)
+def test_company_changes_no_token(member: Member) -> str:
+    first, _, backwards = again_and_again(member)
+    judging.all_is_right(backwards)
+    judging.same_tokens(first, backwards, "in another order")
+    return f"logits differ by {judging.logits_apart(first, backwards):.2g}"
+
+
+@requirement("JOUR-015")
+@on_ranks(1, joined=False)
+def test_prompts_in_pieces_give_the_likeliest_tokens(member: Member) -> str:
+    leg = Leg("llama", arguments=PAGED).with_arguments({"chunked_prefill_size": 16})
+    return judging.all_is_right(served(member, leg))
+
+
+@requirement("JOUR-016")
+@on_ranks(1, joined=False)
+def test_pages_as_the_platform_has_them_give_the_likeliest_tokens(member: Member) -> str:
+    return judging.all_is_right(served(member, Leg("llama")))
+
+
+@requirement("JOUR-017")
+@on_ranks(1, joined=False)
+def test_likeliest_token_is_taken(member: Member) -> str:
+    return "; ".join(judging.likeliest_are_taken(served(member, Leg(model, arguments=PAGED))) for model in MODELS)
 
 
 def _parts(member: Member, kinds: Any) -> None:

@@ -46,6 +46,8 @@ _PARTS = ("pool", "allocator", "attention")
 def cause(found: Birth, served: Served) -> str:
     """What computed the first wrong number, and which member of the platform it is there by."""
     by = served.classes.get(found.kind, "") if found.kind in _PARTS else found.by
+    if found.kind == "unseen":
+        return f"what stands in the place of {', '.join(found.others)}, as by a hook of the plugin"
     own = by.partition(".")[0] in ("sglang", "torch", "")
     members = [name for name in MEMBERS.get(found.kind, ()) if place(name)]
     if found.kind == "pool":

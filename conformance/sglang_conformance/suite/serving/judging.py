@@ -54,11 +54,20 @@ def parts_are_right(served: Served, kinds: Collection[str]) -> None:
     NotReached where it is born before in another: then these had wrong inputs.
     """
     found = born(served)
-    if found is None:
+    if found is None or found.kind == "unseen":  # what comes of it is judged by logits and tokens
         return
     if found.kind not in kinds:
         raise expect.NotReached(f"the first wrong number is born elsewhere, in the {found.kind}: {found}")
     tell(served, found)
+
+
+def all_is_right(served: Served) -> str:
+    """Fail with the first wrong number, a slot that two tokens have, or a wrong token; the margins, as a text."""
+    slots_are_nobodys_else(served)
+    found = born(served)
+    if found is not None:
+        tell(served, found)
+    return f"{tokens_are_right(served)}; {logits_are_right(served)}"
 
 
 def slots_are_nobodys_else(served: Served) -> None:
@@ -101,7 +110,7 @@ def likeliest_are_taken(served: Served) -> str:
 
 def tell(served: Served, found: Birth) -> None:
     """Fail with the first difference."""
-    others = f"; its slot was also that of {', '.join(found.others)}" if found.others else ""
+    others = f"; its slot was also that of {', '.join(found.others)}" if found.kind == "allocator" else ""
     expect.fail(
         expected=f"{found.expected:.6g} within {found.allowed:.2g}",
         seen=f"{found.seen:.6g}{others}",
@@ -189,6 +198,18 @@ def same_tokens(one: Served, other: Served, what: str) -> None:
             expect.equal(
                 list(twin.tokens), list(answer.tokens), call=f"serving {other.leg} {what}: the tokens of request {name}"
             )
+
+
+def logits_apart(one: Served, other: Served) -> float:
+    """The largest difference of two logits for the same token."""
+    import numpy as np
+
+    pairs = [
+        (first, second)
+        for name, answer in one.answers.items()
+        for first, second in zip(answer.logits, other.answers[name].logits, strict=False)
+    ]
+    return max((float(np.abs(first - second).max()) for first, second in pairs), default=0.0)
 
 
 def _open(served: Served, one: Answer, other: Answer) -> bool:
