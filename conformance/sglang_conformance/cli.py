@@ -19,6 +19,7 @@ from .contract import command as contracts
 from .contract import tables
 from .contract.errors import ContractError
 from .errors import OptionError
+from .journey import command as journey
 from .radar import command as radar
 from .releases import command as releases
 from .requirements import loader
@@ -29,7 +30,7 @@ from .requirements.model import PROFILES, Requirement
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where what was asked for is not right, 2 for a wrong command."""
     options = _parser().parse_args(arguments)
-    if options.command in (bench.run, radar.run, releases.run):
+    if options.command in (bench.run, journey.run, radar.run, releases.run):
         status: int = options.command(options)  # they print as they go
         return status
     try:
@@ -72,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("bench", help="measure a platform's all-reduce, by engine, beside its own backend")
     bench.declare(speed)
     speed.set_defaults(command=bench.run)
+
+    travels = commands.add_parser("journey", help="have SGLang's core serve tiny models on a platform, step by step")
+    journey.declare(travels)
+    travels.set_defaults(command=journey.run)
 
     ahead = commands.add_parser("radar", help="say what another SGLang release breaks of a plugin, by reading it")
     radar.declare(ahead)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ class Start:
     request, until the last token of all requests, and until all processes had ended; None where it did not come so far.
 
     ``asked`` is what the user asked for, ``arguments`` what it was settled to; ``pids`` are the scheduler's processes,
-    ``exits`` how they ended.
+    ``exits`` how they ended. ``unsendable`` are the arguments that kept it from being started: they cannot be pickled.
     """
 
     tokens: tuple[tuple[int, ...], ...] = ()
@@ -42,6 +42,7 @@ class Start:
     ended: float | None = None
     pids: tuple[int, ...] = ()
     exits: tuple[int | None, ...] = ()
+    unsendable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,23 @@ class Launched:
 
     @cached_property
     def failure(self) -> Failure | None:
-        """Where it failed first; None where every start served."""
+        """Where it failed first; None where every start served.
+
+        A worker's failure comes before that of the launching process, which only hears of it.
+        """
         if not self.error and self.ended is None:
             return None
-        found = first_failure(self.traces)
+        kept = [name for start in self.starts for name in start.unsendable]
+        if kept:
+            what = f"server_args.{kept[0]} cannot be sent to a worker: {self.error}"
+            return Failure(what, member="apply_server_args_defaults", role="launcher", fault="platform")
+        workers = [trace for trace in self.traces if trace.role.kind != "launcher"]
+        found = first_failure(workers)
+        if found is not None:
+            began = [min(trace.began for trace in traces) for traces in (workers, self.traces)]
+            return replace(found, at=None if found.at is None else found.at + began[0] - began[1])
         what = self.error or (self.ended.message if self.ended is not None else "")
-        return found or Failure(what.splitlines()[0] if what else "it failed")
+        return first_failure(self.traces) or Failure(what.splitlines()[0] if what else "it failed")
 
     @property
     def uncovered(self) -> str:
@@ -127,5 +139,14 @@ def read(leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: s
 
 def _start(told: Mapping[str, Any]) -> Start:
     tokens = tuple(tuple(each) for each in told.get("tokens", ()))
-    lists = {name: tuple(told.get(name, ())) for name in ("pids", "exits")}
+    lists = {name: tuple(told.get(name, ())) for name in ("pids", "exits", "unsendable")}
     return Start(**{**told, **lists, "tokens": tokens})
+
+
+def likeliest(leg: Leg, count: int) -> tuple[tuple[int, ...], ...]:
+    """For each prompt of the model, the tokens that float64 says."""
+    from ..oracles.decoders.decoder import Decoder
+
+    model = leg.checkpoint
+    found = Decoder.of(model.config, model.weights()).continued(model.prompts, count)
+    return tuple(each.tokens for each in found)

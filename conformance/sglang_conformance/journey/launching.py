@@ -105,7 +105,11 @@ class _Launcher:
         told["arguments"] = settled.values(arguments)
         attended = type("Engine", (module.Engine,), {"run_scheduler_process_func": staticmethod(self.seam)})
         patience = {"_deadline": self.deadline} if self.host == "reference" else {}
-        engine = attended(server_args=arguments, **patience)
+        try:
+            engine = attended(server_args=arguments, **patience)
+        except Exception:
+            told["unsendable"] = settled.unsendable(arguments)
+            raise
         told["ready"] = time.monotonic() - begun
         processes = multiprocessing.active_children()
         told["pids"] = [process.pid for process in processes]

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection
 from typing import Any
 
@@ -38,3 +39,19 @@ def values(arguments: Any, names: Collection[str] = LOOKED_AT) -> dict[str, Any]
             continue
         found[name] = value if type(value) in _PLAIN else shown(value)
     return found
+
+
+def unsendable(arguments: Any) -> list[str]:
+    """What of these arguments cannot be pickled, as it must be for a process that is spawned."""
+    own = dict(vars(arguments))
+    for _, declared in own.pop("_resolved_overrides", None) or ():
+        own |= declared
+    return [name for name, value in own.items() if not _pickles(value)]
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True

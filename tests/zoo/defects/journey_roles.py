@@ -12,21 +12,23 @@ _REGISTER = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)
 _SPAWNED = "multiprocessing.parent_process() is not None"
 
 
-def _in_workers(name: str, requirement: str, lines: str, also: tuple[str, ...] = (), **other: str) -> Defect:
+def _in_workers(name: str, requirement: str, lines: str, also: tuple[str, ...] = (), release: str = "0.5.23") -> Defect:
     """A right start of the device, with something wrong behind it in processes that were spawned."""
     body = "".join(f"            {line}\n" for line in lines.splitlines())
     changes = (
         Edit(_PLATFORM, _IMPORTS, f"import multiprocessing\nimport os\n\n{_IMPORTS}"),
         Edit(_PLATFORM, _START, f"{_START}        if {_SPAWNED}:\n{body}"),
     )
-    return Defect(name, requirement, changes, also=also, deadline=_DEADLINE, **other)
+    return Defect(name, requirement, changes, also=also, deadline=_DEADLINE, release=release)
 
 
-def _while_settling(name: str, requirement: str, lines: str, also: tuple[str, ...] = (), **other: str) -> Defect:
+def _while_settling(
+    name: str, requirement: str, lines: str, also: tuple[str, ...] = (), release: str = "0.5.23"
+) -> Defect:
     """A right choice of defaults, with something wrong before it."""
     body = "".join(f"        {line}\n" for line in lines.splitlines())
     return Defect(
-        name, requirement, (Edit(_PLATFORM, _SETTLED, _SETTLED + body),), also=also, deadline=_DEADLINE, **other
+        name, requirement, (Edit(_PLATFORM, _SETTLED, _SETTLED + body),), also=also, deadline=_DEADLINE, release=release
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from ...blame import stack_in, vendor_line
 from ...contract.model import Contract
 from ...journey.expected import Finding
-from ...journey.launched import Launched, Start
+from ...journey.launched import Launched, Start, likeliest
 from ...journey.order import POOL_MEMBERS
 from ...journey.trace import Trace
 from ...probes.result import readable
@@ -82,15 +82,11 @@ def tell(launched: Launched, call: str = "starting a server") -> None:
 
 def are_right(launched: Launched, start: Start) -> None:
     """Fail where a token is not the oracle's."""
-    from ...oracles.decoders.decoder import Decoder
-
-    model = launched.leg.checkpoint
-    prompts = model.prompts
-    right = Decoder.of(model.config, model.weights()).continued(prompts, len(start.tokens[0]))
+    right = likeliest(launched.leg, len(start.tokens[0]))
     for number, (seen, true) in enumerate(zip(start.tokens, right, strict=True)):
         expect.equal(
             list(seen),
-            list(true.tokens),
+            list(true),
             call=f"serving {launched.leg} in a process of its own: the tokens for prompt {number}",
             cause="in one process the same model is served right (JOUR-007): look at what is set up in some processes "
             "only",
