@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,8 +35,12 @@ class Ground(Protocol):
     def entering(self) -> Mapping[str, Any] | None:
         """What each rank needs to resolve the platform; None where that was done before."""
 
-    def pool(self, setup: Setup) -> Pool:
-        """Groups of ranks made ready so; whoever asks for it closes it."""
+    @property
+    def serves_apart(self) -> bool:
+        """Whether ranks on which models are served are forked from a process of their own."""
+
+    def pool(self, setup: Setup, *, serving: bool = False) -> Pool:
+        """Groups of ranks made ready so, for checks that have models served or for others; whoever asks closes it."""
 
     def keeper(self) -> Keeper:
         """The store in which they meet; whoever asks for it closes it."""
@@ -50,6 +54,7 @@ class ThisMachine:
     """Ranks forked from ``warm``, which has resolved the platform; or, with ``entering``, has nothing in it yet.
 
     The store is the zygote's child: it holds nothing of the vendor's. ``workers`` processes share this machine.
+    ``to_serve`` makes what ranks are forked from on which models are served, where that is to be another process.
     """
 
     warm: Warm
@@ -58,11 +63,18 @@ class ThisMachine:
     workers: int = 1
     entering: Mapping[str, Any] | None = None
     world: World | None = None
+    to_serve: Callable[[], Warm] | None = None
 
-    def pool(self, setup: Setup) -> Pool:
+    @property
+    def serves_apart(self) -> bool:
+        """Whether there is such another process."""
+        return self.to_serve is not None
+
+    def pool(self, setup: Setup, *, serving: bool = False) -> Pool:
         """Groups of ranks of this machine, with spares where groups break."""
         most = ranks_at_once(self.workers)
-        return Pool(self.warm, replace(setup, world=self.world), most=most, forward=False)
+        warm = self.to_serve() if serving and self.to_serve is not None else self.warm
+        return Pool(warm, replace(setup, world=self.world), most=most, forward=False)
 
     def keeper(self) -> Keeper:
         """A store on loopback."""
@@ -87,7 +99,12 @@ class Machines:
         """One for each agent: that is what it was started for."""
         return self.cluster.size
 
-    def pool(self, setup: Setup) -> Pool:
+    @property
+    def serves_apart(self) -> bool:
+        """No: the ranks that serve there import what they need."""
+        return False
+
+    def pool(self, setup: Setup, *, serving: bool = False) -> Pool:
         """Groups of ranks spread over the hosts, one group at a time."""
         return self.stage.pool(replace(setup, world=self.world))
 

@@ -20,6 +20,7 @@ from .ranks.pool import Pool
 from .ranks.report import GroupReport
 from .ranks.store import Keeper
 from .suite import jobs
+from .suite.areas import SERVING
 from .suite.declare import Check
 
 
@@ -34,7 +35,7 @@ class RankedChecks:
         self._sizes = sizes
         self._examples = examples
         self._deadline = deadline
-        self._pools: dict[bool, Pool] = {}
+        self._pools: dict[tuple[bool, bool], Pool] = {}
         self._obstacles: dict[bool, str] = {}
 
     def run(self, check: Check) -> Result:
@@ -58,7 +59,7 @@ class RankedChecks:
             results.append(result)
         usual = self._sizes or WORLD_SIZES
         # One rank alone, without a group, has nothing that wakes.
-        self._pool(check.joined).keep(usual if check.joined else (1, *usual))
+        self._pool(check).keep(usual if check.joined else (1, *usual))
         return next((result for result in results if result.value["outcome"] != "pass"), results[0])
 
     def close(self) -> None:
@@ -110,10 +111,11 @@ class RankedChecks:
             "deadline": 0.9 * self._deadline,
             "watched": check.watched,
         }
-        return self._pool(check.joined).run(jobs.RUN_ON_RANK, body, size=size, seconds=self._deadline)
+        return self._pool(check).run(jobs.RUN_ON_RANK, body, size=size, seconds=self._deadline)
 
-    def _pool(self, joined: bool) -> Pool:
-        if joined not in self._pools:
+    def _pool(self, check: Check) -> Pool:
+        joined, serving = check.joined, self._ground.serves_apart and check.area in SERVING
+        if (joined, serving) not in self._pools:
             arguments = {
                 "address": self._store.address,
                 "joined": joined,
@@ -121,5 +123,6 @@ class RankedChecks:
                 "entering": self._ground.entering,
             }
             patience = self._deadline if self._ground.entering is None else 3 * self._deadline
-            self._pools[joined] = self._ground.pool(Setup(jobs.PREPARE_RANK, arguments, seconds=patience))
-        return self._pools[joined]
+            setup = Setup(jobs.PREPARE_RANK, arguments, seconds=patience)
+            self._pools[joined, serving] = self._ground.pool(setup, serving=serving)
+        return self._pools[joined, serving]

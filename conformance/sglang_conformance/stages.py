@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,8 @@ class Stages:
         if not self.survives_fork:
             return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
         ready, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
-        return ThisMachine(ready or platform, self._zygote, devices, self._workers)
+        to_serve = partial(_ready_to_serve, ready or platform) if self._config.host.kind == "installed" else None
+        return ThisMachine(ready or platform, self._zygote, devices, self._workers, to_serve=to_serve)
 
     def close(self) -> None:
         """End the ranks; the warm processes end with the zygote."""
@@ -176,6 +177,14 @@ class Stages:
             if "ranks" not in vars(self):
                 self._no_cluster = str(error)  # it is not waited for again
             return found("not-run", str(error))
+
+
+def _ready_to_serve(ready: Warm) -> Warm:
+    """A process in which what serves models is imported, which takes the real SGLang ten seconds; or the one before,
+    where that is not safe to fork: then each rank does it.
+    """
+    warm, _ = ready.warm(jobs.STAND_READY_TO_SERVE, deadline=client.START_DEADLINE)
+    return warm if warm is not None and warm.threads == 1 else ready
 
 
 class BuiltIn:

@@ -61,7 +61,7 @@ AREAS = (
     "interface",
 )
 
-SERVING = frozenset({"journey", "journey_pressure"})
+SERVING = frozenset({"journey", "journey_on_ranks", "journey_graphs", "journey_pressure"})
 """The areas whose checks have models served: what they need of the host takes long to import."""
 
 

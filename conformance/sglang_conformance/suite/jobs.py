@@ -14,6 +14,7 @@ TELL_STORY = "sglang_conformance.hosts.story:tell"
 LAUNCH = "sglang_conformance.journey.launching:launch"
 
 STAND_READY = f"{_MEMBER}:stand_ready"
+STAND_READY_TO_SERVE = f"{_MEMBER}:stand_ready_to_serve"
 COUNT_DEVICES = f"{_MEMBER}:devices"
 PREPARE_RANK = f"{_MEMBER}:prepare"
 RUN_ON_RANK = f"{_MEMBER}:run"

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ..hosts import groups
+from ..hosts import groups, serving
 from ..probes.server import Probe
 from ..ranks.rank import Rank
 from ..ranks.store import store_of
@@ -35,6 +35,7 @@ class Member:
     has. ``joined``: the host's groups are made, with tensor parallelism over all ranks. ``side`` is how the ranks
     speak beside what they check. ``served`` notes of each call that a platform may refuse whether it was served: all
     ranks must say the same.
+    ``kept`` ends when the check has run its last case.
     """
 
     number: int
@@ -96,6 +97,13 @@ class Member:
 def stand_ready(probe: Probe) -> tuple[Stage, None]:
     """Warm: what the host's groups need is imported."""
     groups.load()
+    return probe.state, None
+
+
+def stand_ready_to_serve(probe: Probe) -> tuple[Stage, None]:
+    """Warm: what serves models is imported too, or it is known why not, which the forks of this process remember."""
+    with contextlib.suppress(serving.NotServed):
+        serving.load()
     return probe.state, None
 
 
