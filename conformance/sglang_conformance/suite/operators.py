@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from . import expect
 from .aids import operands, parts
-from .aids.operands import DTYPES, ROWS, SEEDS, WIDTHS, Bench
+from .aids.operands import DTYPES, POSITIONS, ROWS, SEEDS, WIDTHS, Bench
 from .declare import in_probe, requirement
 
 EPS = 1e-6
@@ -23,15 +23,15 @@ _EACH = "every layer is handed the same tensor"
 
 @requirement("FAC-042")
 @in_probe
-@given(rows=ROWS, width=WIDTHS, dtype=KINDS, seed=SEEDS, part=st.booleans())
-def test_norm_is_right(platform: Any, rows: int, width: int, dtype: str, seed: int, part: bool) -> None:
+@given(rows=ROWS, width=WIDTHS, dtype=KINDS, seed=SEEDS, part=st.booleans(), scale=st.sampled_from([1.0, 1e-3]))
+def test_norm_is_right(platform: Any, rows: int, width: int, dtype: str, seed: int, part: bool, scale: float) -> None:
     from ..oracles.decoders import arithmetic
 
     bench = operands.bench(platform, dtype)
     norm = _norm(bench, width)
     weight = bench.set(norm.weight, seed + 1)
-    x = bench.drawn((rows, width), seed, part=part)
-    call = f"RMSNorm({width})({dtype} {[rows, width]}{', not contiguous' if part else ''})"
+    x = bench.drawn((rows, width), seed, part=part, scale=scale)
+    call = f"RMSNorm({width})({dtype} {[rows, width]} about {scale:g}{', not contiguous' if part else ''})"
     seen = operands.run(norm, call, x.there)
     operands.close(bench, seen, arithmetic.normed(x.true, weight, EPS), "norm", call, operands.by(norm))
 
@@ -197,13 +197,13 @@ def _rope(bench: Bench, width: int, turned: int, halves: bool) -> Any:
 
     kind = parts.part("RotaryEmbedding", "srt.layers.rotary_embedding", "srt.layers.rotary_embedding.base")
     dtype = getattr(torch, bench.dtype)
-    return bench.made(f"RotaryEmbedding({width}, ...)", lambda: kind(width, turned, 128, 10000, halves, dtype))
+    return bench.made(f"RotaryEmbedding({width}, ...)", lambda: kind(width, turned, POSITIONS, 10000, halves, dtype))
 
 
 def _positions(bench: Bench, rows: int, seed: int) -> Any:
     import torch
 
-    drawn = torch.randint(0, 128, (rows,), generator=torch.Generator().manual_seed(seed))
+    drawn = torch.randint(0, POSITIONS, (rows,), generator=torch.Generator().manual_seed(seed))
     return drawn.to(bench.device)
 
 

@@ -51,6 +51,50 @@ def allocator(*body: str) -> tuple[Edit, ...]:
     )
 
 
+_STARTED = "        torch.set_flush_denormal(False)\n"
+_KEY = "    supported_quantization: list[str] = []\n"
+_HOOKED = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
+_OPERATORS = {
+    "RMSNorm": "layernorm",
+    "SiluAndMul": "activation",
+    "RotaryEmbedding": "rotary_embedding.base",
+    "TopK": "moe.topk",
+}
+
+
+def operators(**bodies: tuple[str, ...]) -> tuple[Edit, ...]:
+    """Acme with a dispatch key of its own, and operators that are registered for it: ``forward`` of each."""
+    lines = [
+        "import torch",
+        "",
+        "",
+        "def register():",
+        "    from sglang.srt.layers.utils.multi_platform import MultiPlatformOp",
+        "",
+    ]
+    for name in bodies:
+        lines += [
+            f"    from sglang.srt.layers.{_OPERATORS[name]} import {name}",
+            f"    MultiPlatformOp.register_oot_forward({name}, {name.lower()}, 'acme')",
+        ]
+    for name, body in bodies.items():
+        lines += ["", "", *(line.replace("forward(", f"{name.lower()}(", 1) for line in body)]
+    return (
+        Edit("platform.py", _KEY, f"{_KEY}\n    def get_dispatch_key_name(self) -> str:\n        return 'acme'\n"),
+        Edit("platform.py", _STARTED, f"{_STARTED}        from acme import kernels\n\n        kernels.register()\n"),
+        Edit("kernels.py", "", "\n".join(lines) + "\n"),
+    )
+
+
+def replaced(target: str, *body: str) -> tuple[Edit, ...]:
+    """Acme with one of SGLang's functions put in another's place by a hook, whose body is given ``original``."""
+    hook = "".join(f"    {line}\n" for line in body)
+    return (
+        Edit("hooks.py", _HOOKED, f"{_HOOKED}    HookRegistry.register({target!r}, instead, HookType.AROUND)\n"),
+        Edit("hooks.py", "", f"\n\ndef instead(original, *args, **kwargs):\n{hook}"),
+    )
+
+
 _MADE = (
     Defect(
         "latent-pool-takes-no-index",
@@ -249,4 +293,150 @@ _SLOTS = (
     ),
 )
 
-DEFECTS = (*_MADE, *_POOL_CONTENTS, *_SLOTS)
+_COMPUTED = (
+    Defect(
+        "norm-takes-the-mean-away",
+        "FAC-042",
+        operators(
+            RMSNorm=(
+                "def forward(self, x, residual=None, *args, **kwargs):",
+                "    if residual is not None:",
+                "        return self.forward_native(x, residual, *args, **kwargs)",
+                "    return self.forward_native((x - x.mean(dim=-1, keepdim=True)).to(x.dtype))",
+            )
+        ),
+    ),
+    Defect(
+        "norm-reads-parts-as-contiguous",
+        "FAC-042",
+        operators(
+            RMSNorm=(
+                "def forward(self, x, *args, **kwargs):",
+                "    return self.forward_native(x.as_strided(x.shape, (x.shape[-1], 1)), *args, **kwargs)",
+            )
+        ),
+    ),
+    Defect(
+        "norm-of-no-tokens-fails",
+        "FAC-042",
+        operators(
+            RMSNorm=(
+                "def forward(self, x, *args, **kwargs):",
+                "    largest = x.abs().max()",
+                "    return self.forward_native(x, *args, **kwargs)",
+            )
+        ),
+        also=("FAC-043",),
+    ),
+    Defect(
+        "norm-keeps-the-residual-from-before",
+        "FAC-043",
+        operators(
+            RMSNorm=(
+                "def forward(self, x, residual=None, *args, **kwargs):",
+                "    if residual is None:",
+                "        return self.forward_native(x)",
+                "    return self.forward_native(x, residual, *args, **kwargs)[0], residual",
+            )
+        ),
+    ),
+    Defect(
+        "gate-is-the-second-half",
+        "FAC-044",
+        operators(
+            SiluAndMul=(
+                "def forward(self, x):",
+                "    up, gate = x.chunk(2, dim=-1)",
+                "    return torch.nn.functional.silu(gate) * up",
+            )
+        ),
+    ),
+    Defect(
+        "rotary-embedding-in-halves-only",
+        "FAC-045",
+        operators(
+            RotaryEmbedding=(
+                "def forward(self, positions, query, key, *args, **kwargs):",
+                "    style, self.is_neox_style = self.is_neox_style, True",
+                "    try:",
+                "        return self.forward_native(positions, query, key, *args, **kwargs)",
+                "    finally:",
+                "        self.is_neox_style = style",
+            )
+        ),
+    ),
+    Defect(
+        "rotary-embedding-in-the-order-of-tokens",
+        "FAC-045",
+        operators(
+            RotaryEmbedding=(
+                "def forward(self, positions, query, key, *args, **kwargs):",
+                "    return self.forward_native(positions.sort().values, query, key, *args, **kwargs)",
+            )
+        ),
+    ),
+    Defect(
+        "experts-weights-are-never-renormalised",
+        "FAC-046",
+        operators(
+            TopK=(
+                "def forward(self, hidden_states, router_logits, **kwargs):",
+                "    self.topk_config.renormalize = False",
+                "    return self.forward_native(hidden_states, router_logits, **kwargs)",
+            )
+        ),
+    ),
+    Defect(
+        "experts-weights-of-other-experts",
+        "FAC-046",
+        operators(
+            TopK=(
+                "def forward(self, hidden_states, router_logits, **kwargs):",
+                "    found = self.forward_native(hidden_states, router_logits, **kwargs)",
+                "    return found._replace(topk_ids=found.topk_ids.sort(dim=-1).values)",
+            )
+        ),
+    ),
+    Defect(
+        "norm-writes-into-its-input",
+        "FAC-047",
+        operators(
+            RMSNorm=(
+                "def forward(self, x, residual=None, *args, **kwargs):",
+                "    found = self.forward_native(x, residual, *args, **kwargs)",
+                "    return x.copy_(found) if residual is None else found",
+            )
+        ),
+    ),
+    Defect(
+        "experts-scale-their-input",
+        "FAC-047",
+        operators(
+            TopK=(
+                "def forward(self, hidden_states, router_logits, **kwargs):",
+                "    hidden_states.mul_(0.5)",
+                "    return self.forward_native(hidden_states, router_logits, **kwargs)",
+            )
+        ),
+    ),
+    Defect(
+        "tokens-drawn-are-the-likeliest",
+        "FAC-048",
+        replaced(
+            "sglang.srt.layers.sampler.sampling_from_probs_torch",
+            "return args[0].argmax(dim=-1)",
+        ),
+    ),
+    Defect(
+        "tokens-drawn-beyond-top-k",
+        "FAC-048",
+        replaced(
+            "sglang.srt.layers.sampler.top_k_top_p_min_p_sampling_from_probs_torch",
+            "import torch",
+            "",
+            "return torch.multinomial(args[0], num_samples=1).view(-1)",
+        ),
+    ),
+)
+
+DEFECTS = (*_MADE, *_POOL_CONTENTS, *_SLOTS, *_COMPUTED)

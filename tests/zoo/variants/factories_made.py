@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.defects.factories_made import allocator, pool
+from zoo.defects.factories_made import allocator, operators, pool
 from zoo.workshop import Edit, Variant
 
 _OF_SLOTS = ("FAC-009", "FAC-024", "FAC-036", "FAC-037", "FAC-038")
@@ -121,5 +121,57 @@ VARIANTS = (
         ),
         "up to 0.5.21 an out-of-tree platform's allocator is made whatever the size of a page",
         release="0.5.11",
+    ),
+    Variant(
+        "norm-adds-in-place",
+        ("FAC-042", "FAC-043", "FAC-047"),
+        operators(
+            RMSNorm=(
+                "def forward(self, x, residual=None, *args, **kwargs):",
+                "    if residual is None:",
+                "        return self.forward_native(x)",
+                "    norm, whole = self.forward_native(x, residual, *args, **kwargs)",
+                "    return x.copy_(norm), residual.copy_(whole)",
+            )
+        ),
+        "SGLang's own kernel for CUDA does so (0.5.23, layers/layernorm.py: fused_add_rmsnorm)",
+    ),
+    Variant(
+        "norm-rounds-the-sum-first",
+        ("FAC-042", "FAC-043", "FAC-047"),
+        operators(
+            RMSNorm=(
+                "def forward(self, x, residual=None, *args, **kwargs):",
+                "    if residual is None:",
+                "        return self.forward_native(x)",
+                "    whole = x + residual",
+                "    return self.forward_native(whole), whole",
+            )
+        ),
+        "two roundings, in the type of the tensors, are as good as one",
+    ),
+    Variant(
+        "rotary-embedding-in-place",
+        ("FAC-045", "FAC-047"),
+        operators(
+            RotaryEmbedding=(
+                "def forward(self, positions, query, key, *args, **kwargs):",
+                "    turned = self.forward_native(positions, query, key, *args, **kwargs)",
+                "    return query.copy_(turned[0]), key.copy_(turned[1])",
+            )
+        ),
+        "queries and keys are not used again as they were (0.5.23, models/llama.py:246)",
+    ),
+    Variant(
+        "experts-in-any-order",
+        ("FAC-046", "FAC-047"),
+        operators(
+            TopK=(
+                "def forward(self, hidden_states, router_logits, **kwargs):",
+                "    found = self.forward_native(hidden_states, router_logits, **kwargs)",
+                "    return found._replace(topk_ids=found.topk_ids.flip(-1), topk_weights=found.topk_weights.flip(-1))",
+            )
+        ),
+        "each expert stands beside its weight; which is first is nobody's matter",
     ),
 )

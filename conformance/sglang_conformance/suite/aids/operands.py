@@ -24,6 +24,7 @@ DTYPES = ("float32", "bfloat16")
 ROWS = st.sampled_from([0, 1, 2, 5, 17, 64])
 WIDTHS = st.sampled_from([8, 24, 64, 80, 128])  # of heads and hidden states: no model's is odd
 SEEDS = st.integers(0, 99)
+POSITIONS = 128
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,15 @@ class Bench:
 
         return parts.attempt(name, make)
 
-    def drawn(self, shape: tuple[int, ...], seed: int, *, part: bool = False, center: float = 0.0) -> Numbers:
-        """Numbers about ``center``; ``part``: the tensor is a part of a wider one, as after a projection."""
+    def drawn(
+        self, shape: tuple[int, ...], seed: int, *, part: bool = False, center: float = 0.0, scale: float = 1.0
+    ) -> Numbers:
+        """Numbers about ``center``, so far off; ``part``: the tensor is a part of a wider one, as after a projection."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)
         wide = (*shape[:-1], shape[-1] + 16) if part else shape
-        whole = (torch.randn(wide, generator=generator) + center).to(getattr(torch, self.dtype))
+        whole = (torch.randn(wide, generator=generator) * scale + center).to(getattr(torch, self.dtype))
         cut = whole[..., 8 : 8 + shape[-1]] if part else whole
         there = whole.to(self.device)
         return Numbers(there[..., 8 : 8 + shape[-1]] if part else there, cut.double().numpy())
@@ -130,7 +133,8 @@ def allowed(rows: Any, dtype: str, kind: str) -> Any:
     """How far each number of some rows may be off, for an operator of this kind."""
     import numpy as np
 
-    each = tolerances.roundoff(dtype) + tolerances.roundoff("float32") * (2.0 + rows.shape[1] ** 0.5)
+    sums = 2.0 + rows.shape[1] ** 0.5 + (POSITIONS if kind == "rope" else 0)  # an angle is off by its position's part
+    each = tolerances.roundoff(dtype) + tolerances.roundoff("float32") * sums
     usual = np.sqrt(np.mean(np.square(rows), axis=1, keepdims=True))
     size = np.maximum(np.abs(rows), usual) + 1e-30
     return tolerances.RESERVE_ALONE * each * tolerances.ROUNDINGS[kind] ** 0.5 * size
