@@ -223,6 +223,7 @@ MODULES: Mapping[str, Module] = {
     "model_loader.utils": _PART,
     "model_loader.weight_utils": _PART,
     "models": _PART,
+    "models._blocks": _WHOLE,
     "models._decoder": _WHOLE,
     "models._latent": _WHOLE,
     "models._parallel": _WHOLE,

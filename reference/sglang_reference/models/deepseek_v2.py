@@ -14,11 +14,9 @@ import torch
 
 from .._contract import since
 from .._released import Lifetime, Parameters, released
-from ..layers.activation import SiluAndMul
-from ..layers.linear import MergedColumnParallelLinear, RowParallelLinear
-from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
+from ._blocks import Gated
 from ._decoder import CausalLM, Layer, Stage, Sum
 from ._latent import PREFILL_CONTEXT, DeepseekV2AttentionMLA
 from ._parallel import refuse
@@ -34,7 +32,7 @@ __all__ = [
 ]
 
 
-class DeepseekV2MLP(PartialModule):
+class DeepseekV2MLP(Gated):
     """Two projections at once, one gating the other, and a third back."""
 
     @released(
@@ -65,25 +63,8 @@ class DeepseekV2MLP(PartialModule):
     ) -> None:
         """Raises ValueError for an activation that is not SiLU."""
         super().__init__()
-        if hidden_act != "silu":
-            raise ValueError(f"the activation {hidden_act!r} is not served; a DeepSeek's is silu")
         refuse("DeepseekV2MLP", tp_size=tp_size, swiglu_limit=swiglu_limit)
-        self.gate_up_proj = MergedColumnParallelLinear(
-            hidden_size,
-            [intermediate_size] * 2,
-            bias=False,
-            quant_config=quant_config,
-            prefix=add_prefix("gate_up_proj", prefix),
-        )
-        self.down_proj = RowParallelLinear(
-            intermediate_size,
-            hidden_size,
-            bias=False,
-            quant_config=quant_config,
-            prefix=add_prefix("down_proj", prefix),
-            reduce_results=reduce_results,
-        )
-        self.act_fn = SiluAndMul()
+        self._make(hidden_size, intermediate_size, hidden_act, quant_config, prefix, reduce_results=reduce_results)
 
     @released(
         Parameters(
@@ -104,10 +85,7 @@ class DeepseekV2MLP(PartialModule):
         gateup_pre_quant: Any = None,
     ) -> torch.Tensor:
         """The MLP of each token."""
-        gate_up, _ = self.gate_up_proj(x)
-        out, _ = self.down_proj(self.act_fn(gate_up))
-        fed: torch.Tensor = out
-        return fed
+        return self._fed(x)
 
 
 class DeepseekV2DecoderLayer(Layer):

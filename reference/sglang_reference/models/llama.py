@@ -12,22 +12,19 @@ from torch import nn
 
 from .._contract import since
 from .._released import Lifetime, Parameters, released
-from ..layers.activation import SiluAndMul
-from ..layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowParallelLinear
-from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
-from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch, PPProxyTensors
 from ..utils._layers import add_prefix
+from ._blocks import Gated, Grouped
 from ._decoder import CausalLM, Layer, Stage, Sum
-from ._parallel import heads_of, refuse, tensor_parallel_size
+from ._parallel import refuse
 from ._rope import rope_of
 from ._weights import GATE_UP, QKV, Weights
 
 __all__ = ["LlamaAttention", "LlamaDecoderLayer", "LlamaForCausalLM", "LlamaMLP", "LlamaModel"]
 
 
-class LlamaMLP(PartialModule):
+class LlamaMLP(Gated):
     """Two projections at once, one gating the other, and a third back."""
 
     @released(
@@ -54,36 +51,16 @@ class LlamaMLP(PartialModule):
     ) -> None:
         """Raises ValueError for an activation that is not SiLU."""
         super().__init__()
-        if hidden_act != "silu":
-            raise ValueError(f"the activation {hidden_act!r} is not served; a Llama's is silu")
         refuse("LlamaMLP", tp_size=tp_size, use_dp_attention_reduce=use_dp_attention_reduce)
-        self.gate_up_proj = MergedColumnParallelLinear(
-            hidden_size,
-            [intermediate_size] * 2,
-            bias=False,
-            quant_config=quant_config,
-            prefix=add_prefix("gate_up_proj", prefix),
-        )
-        self.down_proj = RowParallelLinear(
-            intermediate_size,
-            hidden_size,
-            bias=False,
-            quant_config=quant_config,
-            prefix=add_prefix("down_proj", prefix),
-            reduce_results=reduce_results,
-        )
-        self.act_fn = SiluAndMul()
+        self._make(hidden_size, intermediate_size, hidden_act, quant_config, prefix, reduce_results=reduce_results)
 
     @released(Parameters({"use_reduce_scatter": Lifetime(gone="0.5.16")}))
     def forward(self, x: torch.Tensor, forward_batch: Any = None, use_reduce_scatter: bool = False) -> torch.Tensor:
         """The MLP of each token."""
-        gate_up, _ = self.gate_up_proj(x)
-        out, _ = self.down_proj(self.act_fn(gate_up))
-        fed: torch.Tensor = out
-        return fed
+        return self._fed(x)
 
 
-class LlamaAttention(PartialModule):
+class LlamaAttention(Grouped):
     """Attention with rotated queries and keys."""
 
     @released(Parameters({"start_layer": Lifetime("0.5.13"), "reduce_results": Lifetime("0.5.22")}))
@@ -106,29 +83,7 @@ class LlamaAttention(PartialModule):
     ) -> None:
         super().__init__()
         head = getattr(config, "head_dim", None) or hidden_size // num_heads
-        self.hidden_size, self.head_dim = hidden_size, head
-        self.total_num_heads, self.total_num_kv_heads = num_heads, num_kv_heads
-        self.num_heads, self.num_kv_heads = heads_of(num_heads, num_kv_heads, tensor_parallel_size())
-        self.q_size, self.kv_size = self.num_heads * head, self.num_kv_heads * head
-        self.scaling = head**-0.5
-        self.qkv_proj = QKVParallelLinear(
-            hidden_size,
-            head,
-            num_heads,
-            num_kv_heads,
-            bias=bias,
-            quant_config=quant_config,
-            prefix=add_prefix("qkv_proj", prefix),
-        )
-        self.o_proj = RowParallelLinear(
-            num_heads * head,
-            hidden_size,
-            bias=bias,
-            quant_config=quant_config,
-            reduce_results=reduce_results,
-            prefix=add_prefix("o_proj", prefix),
-        )
-        self.rotary_emb = get_rope(
+        rotary = get_rope(
             head,
             rotary_dim=int(getattr(config, "partial_rotary_factor", 1) * head),
             max_position=max_position_embeddings,
@@ -136,26 +91,8 @@ class LlamaAttention(PartialModule):
             rope_scaling=rope_scaling,
             is_neox_style=rope_is_neox_style,
         )
-        self.attn = RadixAttention(
-            self.num_heads,
-            head,
-            self.scaling,
-            num_kv_heads=self.num_kv_heads,
-            layer_id=layer_id,
-            quant_config=quant_config,
-            prefix=add_prefix("attn", prefix),
-        )
-
-    def forward(
-        self, positions: torch.Tensor, hidden_states: torch.Tensor, forward_batch: ForwardBatch
-    ) -> torch.Tensor:
-        """The attention of each token."""
-        qkv, _ = self.qkv_proj(hidden_states)
-        q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
-        q, k = self.rotary_emb(positions, q, k)
-        out, _ = self.o_proj(self.attn(q, k, v, forward_batch))
-        attended: torch.Tensor = out
-        return attended
+        sizes = (hidden_size, head, num_heads, num_kv_heads)
+        self._make(*sizes, layer_id, rotary, quant_config, prefix, bias=bias, reduce_results=reduce_results)
 
 
 class LlamaDecoderLayer(Layer):

@@ -12,16 +12,16 @@ import torch
 from .._contract import since
 from .._released import Lifetime, Parameters, released
 from ..distributed.communication_op import tensor_model_parallel_all_reduce
-from ..layers.linear import QKVParallelLinear, ReplicatedLinear, RowParallelLinear
+from ..layers.linear import ReplicatedLinear
 from ..layers.moe.fused_moe_triton.layer import FusedMoE
 from ..layers.moe.topk import TopK
-from ..layers.radix_attention import RadixAttention
 from ..layers.rotary_embedding import get_rope
 from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
+from ._blocks import Grouped
 from ._decoder import CausalLM, Layer, Stage, Sum
-from ._parallel import heads_of, refuse, tensor_parallel_size
+from ._parallel import refuse, tensor_parallel_size
 from ._rope import rope_of
 from ._weights import QKV, Expert, Weights
 
@@ -80,7 +80,7 @@ class MixtralMoE(PartialModule):
         return summed
 
 
-class MixtralAttention(PartialModule):
+class MixtralAttention(Grouped):
     """Attention with rotated queries and keys."""
 
     def __init__(
@@ -96,46 +96,8 @@ class MixtralAttention(PartialModule):
     ) -> None:
         super().__init__()
         head = hidden_size // num_heads
-        self.hidden_size, self.head_dim = hidden_size, head
-        self.total_num_heads, self.total_num_kv_heads = num_heads, num_kv_heads
-        self.num_heads, self.num_kv_heads = heads_of(num_heads, num_kv_heads, tensor_parallel_size())
-        self.q_size, self.kv_size = self.num_heads * head, self.num_kv_heads * head
-        self.scaling = head**-0.5
-        self.qkv_proj = QKVParallelLinear(
-            hidden_size,
-            head,
-            num_heads,
-            num_kv_heads,
-            bias=False,
-            quant_config=quant_config,
-            prefix=add_prefix("qkv_proj", prefix),
-        )
-        self.o_proj = RowParallelLinear(
-            num_heads * head, hidden_size, bias=False, quant_config=quant_config, prefix=add_prefix("o_proj", prefix)
-        )
-        self.rotary_emb = get_rope(
-            head, rotary_dim=head, max_position=max_position, base=int(rope_theta), is_neox_style=True
-        )
-        self.attn = RadixAttention(
-            self.num_heads,
-            head,
-            self.scaling,
-            num_kv_heads=self.num_kv_heads,
-            layer_id=layer_id,
-            quant_config=quant_config,
-            prefix=add_prefix("attn", prefix),
-        )
-
-    def forward(
-        self, positions: torch.Tensor, hidden_states: torch.Tensor, forward_batch: ForwardBatch
-    ) -> torch.Tensor:
-        """The attention of each token."""
-        qkv, _ = self.qkv_proj(hidden_states)
-        q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
-        q, k = self.rotary_emb(positions, q, k)
-        out, _ = self.o_proj(self.attn(q, k, v, forward_batch))
-        attended: torch.Tensor = out
-        return attended
+        rotary = get_rope(head, rotary_dim=head, max_position=max_position, base=int(rope_theta), is_neox_style=True)
+        self._make(hidden_size, head, num_heads, num_kv_heads, layer_id, rotary, quant_config, prefix)
 
 
 class MixtralDecoderLayer(Layer):
