@@ -94,6 +94,8 @@ class Truth:
         layers = {self.points[name].layer for name in known}
         missing: dict[str, None] = {}
         for each in reversed(points[: names.index(point.name)]):
+            if each.module == point.module:
+                continue
             if each.name in known or each.layer not in layers:
                 break
             if each.operator in _MODULES and not each.module.endswith(_EITHER):

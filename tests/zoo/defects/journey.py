@@ -25,6 +25,18 @@ _pool = _part(parts.pool, parts.POOL)
 _allocator = _part(parts.allocator, parts.ALLOCATOR)
 _attention = _part(parts.attention, parts.ATTENTION)
 
+
+def _fused(name: str, requirement: str, target: str, text: str, also: tuple[str, ...] = ()) -> Defect:
+    """A plugin whose hook has what a class of SGLang's models computes by several modules computed at once."""
+    hook = (
+        "    from acme.block import block\n\n"
+        f'    HookRegistry.register("sglang.srt.models.{target}.forward", block, HookType.REPLACE)\n'
+    )
+    edits = (Edit("block.py", "", text), Edit("hooks.py", _HOOKS, f"{hook}{_HOOKS}"))
+    return Defect(name, requirement, edits, also=also, deadline=_DEADLINE)
+
+
+_HOOKS = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
 _VALUES = "        self.buffer[own, 1, slots] = cache_v.to(self.dtype)\n"
 _FILL = "        return self.fill([(n - 1, last, 1) for n, last in zip(seq_lens_cpu.tolist(), last_loc.tolist())])\n"
 _KEEP = (
@@ -37,6 +49,27 @@ _DECODE = """\
         return self.attend(q, k, v, layer, forward_batch, save_kv_cache)
 """
 
+_BLOCK = """\
+from torch.nn import functional
+
+
+def block(self, x, *args, **kwargs):
+    gate, up = functional.linear(x, self.gate_up_proj.weight).chunk(2, dim=-1)
+    return functional.linear(functional.silu(gate) * up, self.down_proj.weight) * {factor}
+"""
+_EXPERTS = """\
+import torch
+from torch.nn import functional
+
+
+def block(self, x):
+    shares = functional.linear(x, self.gate.weight).softmax(dim=-1)
+    given = torch.zeros_like(x)
+    for expert, (ups, down) in enumerate(zip(self.experts.w13_weight, self.experts.w2_weight)):
+        gate, up = functional.linear(x, ups).chunk(2, dim=-1)
+        given = given - shares[:, expert, None] * functional.linear(functional.silu(gate) * up, down)
+    return given
+"""
 DEFECTS = (
     # A model does not come up.
     Defect(
@@ -143,7 +176,7 @@ DEFECTS = (
     # The allocator. What it has free adds up in the end.
     _allocator(
         "allocator-extends-by-a-page-that-it-keeps",
-        "JOUR-005",
+        "JOUR-001",
         (_EXTEND, f"{_EXTEND.replace('return', 'slots =')}{_KEEP.format('-1:')}        return slots\n"),
         ("self.held = set()", "self.held = []"),
         ("self.held |= pages", "self.held += pages"),
@@ -186,5 +219,93 @@ DEFECTS = (
         "attention-looks-at-the-next-token-too",
         "JOUR-006",
         ("positions > positions[", "positions > 1 + positions["),
+    ),
+    # What is in no part that is seen.
+    _fused(
+        "llama-has-a-wrong-block-of-the-plugins",
+        "JOUR-007",
+        "llama.LlamaMLP",
+        _BLOCK.format(factor=-1),
+    ),
+    _fused(
+        "latent-attention-has-a-wrong-block-of-the-plugins",
+        "JOUR-008",
+        "deepseek_v2.DeepseekV2MLP",
+        _BLOCK.format(factor=-1),
+    ),
+    _fused(
+        "experts-are-a-wrong-block-of-the-plugins",
+        "JOUR-009",
+        "mixtral.MixtralMoE",
+        _EXPERTS,
+    ),
+    _fused("llama-has-a-block-that-is-slightly-off", "JOUR-010", "llama.LlamaMLP", _BLOCK.format(factor=1.001)),
+    # What the usual requests do not show.
+    Defect(
+        "loading-puts-the-last-norm-into-a-tied-head",
+        "JOUR-011",
+        parts.loading(
+            "norm = model.model.norm.weight",
+            "model.lm_head.weight.data *= norm.data",
+            "norm.data.fill_(1)",
+        ),
+        deadline=_DEADLINE,
+    ),
+    _operators(
+        "activation-is-approximated-in-short-types",
+        "JOUR-012",
+        ("    return F.silu(", "    silu = F.silu if x.dtype == torch.float32 else F.hardswish\n    return silu("),
+    ),
+    _attention(
+        "attention-remembers-slots-by-row-and-length",
+        "JOUR-013",
+        ("        super().__init__()\n", "        super().__init__()\n        self.known = {}\n"),
+        (
+            _SLOTS,
+            f"{_SLOTS}\n"
+            "        keys = list(zip(rows, lengths))\n"
+            "        self.slots = [self.known.setdefault(key, slots) for key, slots in zip(keys, self.slots)]",
+        ),
+    ),
+    _attention(
+        "attention-takes-the-last-request-for-the-longest",
+        "JOUR-014",
+        (
+            _SLOTS,
+            f"{_SLOTS}\n        self.slots = [slots[: lengths[-1]] if decodes else slots for slots in self.slots]",
+        ),
+    ),
+    _attention(
+        "attention-ignores-what-was-prefilled-before",
+        "JOUR-015",
+        (
+            _SLOTS,
+            "starts = [0 if decodes else length - count for length, count in zip(lengths, new)]\n"
+            "        self.slots = [self.table[r, s:n].long() for r, s, n in zip(rows, starts, lengths)]",
+        ),
+    ),
+    _attention(
+        "attention-knows-pages-of-sixteen-only",
+        "JOUR-016",
+        (
+            _SLOTS,
+            f"{_SLOTS}\n"
+            "        within = torch.arange(16, device=self.table.device)\n"
+            "        self.slots = [(s[::16, None] + within).flatten()[: len(s)] for s in self.slots]",
+        ),
+    ),
+    Defect(
+        "sampler-gives-requests-the-tokens-of-others",
+        "JOUR-017",
+        (
+            Edit(
+                "hooks.py",
+                _HOOKS,
+                f"{_HOOKS}"
+                '    sampler = "sglang.srt.layers.sampler.Sampler.forward"\n'
+                "    HookRegistry.register(sampler, lambda tokens, *args, **kwargs: tokens.flip(0), HookType.AFTER)\n",
+            ),
+        ),
+        deadline=_DEADLINE,
     ),
 )

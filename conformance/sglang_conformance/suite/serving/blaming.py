@@ -60,6 +60,8 @@ def cause(found: Birth, served: Served) -> str:
     if not own:
         return f"{by}, which SGLang has by {given or 'a hook of the plugin'}"
     torch = f"torch's own operators, which {by or 'SGLang'} runs on the device"
+    if found.kind in ("residual", "norm"):
+        torch += ", or what a hook does between the modules before it and it"
     return f"{torch}, or what {given} gives" if members else torch
 
 
