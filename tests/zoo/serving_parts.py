@@ -218,6 +218,18 @@ def register():
     register_attention_backend("acme")(AcmeAttention)
 '''
 
+BLOCK = '''\
+"""What several modules of SGLang's compute, at once."""
+
+from torch.nn import functional
+
+
+def block(self, x, *args, **kwargs):
+    gate, up = functional.linear(x, self.gate_up_proj.weight).chunk(2, dim=-1)
+    return functional.linear(functional.silu(gate) * up, self.down_proj.weight)
+'''
+HOOKS = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
+
 _CLASS = "    supported_quantization: list[str] = []\n"
 _CHOICE = """\
         if server_args.attention_backend is None:
@@ -262,6 +274,15 @@ def attention(text: str = ATTENTION) -> tuple[Edit, ...]:
         Edit(
             "platform.py", _CHOICE, _CHOICE.replace("is None", 'in (None, "intel_amx")').replace("torch_native", "acme")
         ),
+    )
+
+
+def fused(target: str, text: str = BLOCK) -> tuple[Edit, ...]:
+    """Acme with a hook that has what a class of SGLang's models computes by several modules computed at once."""
+    hook = f'HookRegistry.register("sglang.srt.models.{target}.forward", block, HookType.REPLACE)'
+    return (
+        Edit("block.py", "", text),
+        Edit("hooks.py", HOOKS, f"    from acme.block import block\n\n    {hook}\n{HOOKS}"),
     )
 
 

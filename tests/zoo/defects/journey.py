@@ -28,15 +28,9 @@ _attention = _part(parts.attention, parts.ATTENTION)
 
 def _fused(name: str, requirement: str, target: str, text: str, also: tuple[str, ...] = ()) -> Defect:
     """A plugin whose hook has what a class of SGLang's models computes by several modules computed at once."""
-    hook = (
-        "    from acme.block import block\n\n"
-        f'    HookRegistry.register("sglang.srt.models.{target}.forward", block, HookType.REPLACE)\n'
-    )
-    edits = (Edit("block.py", "", text), Edit("hooks.py", _HOOKS, f"{hook}{_HOOKS}"))
-    return Defect(name, requirement, edits, also=also, deadline=_DEADLINE)
+    return Defect(name, requirement, parts.fused(target, text), also=also, deadline=_DEADLINE)
 
 
-_HOOKS = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
 _VALUES = "        self.buffer[own, 1, slots] = cache_v.to(self.dtype)\n"
 _FILL = "        return self.fill([(n - 1, last, 1) for n, last in zip(seq_lens_cpu.tolist(), last_loc.tolist())])\n"
 _KEEP = (
@@ -49,14 +43,6 @@ _DECODE = """\
         return self.attend(q, k, v, layer, forward_batch, save_kv_cache)
 """
 
-_BLOCK = """\
-from torch.nn import functional
-
-
-def block(self, x, *args, **kwargs):
-    gate, up = functional.linear(x, self.gate_up_proj.weight).chunk(2, dim=-1)
-    return functional.linear(functional.silu(gate) * up, self.down_proj.weight) * {factor}
-"""
 _EXPERTS = """\
 import torch
 from torch.nn import functional
@@ -225,13 +211,13 @@ DEFECTS = (
         "llama-has-a-wrong-block-of-the-plugins",
         "JOUR-007",
         "llama.LlamaMLP",
-        _BLOCK.format(factor=-1),
+        parts.BLOCK.replace("silu(gate)", "silu(-gate)"),
     ),
     _fused(
         "latent-attention-has-a-wrong-block-of-the-plugins",
         "JOUR-008",
         "deepseek_v2.DeepseekV2MLP",
-        _BLOCK.format(factor=-1),
+        parts.BLOCK.replace("silu(gate)", "silu(-gate)"),
     ),
     _fused(
         "experts-are-a-wrong-block-of-the-plugins",
@@ -239,7 +225,12 @@ DEFECTS = (
         "mixtral.MixtralMoE",
         _EXPERTS,
     ),
-    _fused("llama-has-a-block-that-is-slightly-off", "JOUR-010", "llama.LlamaMLP", _BLOCK.format(factor=1.001)),
+    _fused(
+        "llama-has-a-block-that-is-slightly-off",
+        "JOUR-010",
+        "llama.LlamaMLP",
+        parts.BLOCK.replace("* up", "* 1.001 * up"),
+    ),
     # What the usual requests do not show.
     Defect(
         "loading-puts-the-last-norm-into-a-tied-head",
@@ -300,8 +291,8 @@ DEFECTS = (
         (
             Edit(
                 "hooks.py",
-                _HOOKS,
-                f"{_HOOKS}"
+                parts.HOOKS,
+                f"{parts.HOOKS}"
                 '    sampler = "sglang.srt.layers.sampler.Sampler.forward"\n'
                 "    HookRegistry.register(sampler, lambda tokens, *args, **kwargs: tokens.flip(0), HookType.AFTER)\n",
             ),

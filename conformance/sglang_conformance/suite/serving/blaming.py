@@ -40,6 +40,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
 }
 # What errors of SGLang speak of, and the members that it is by.
 _SPOKEN_OF = (("allocator", MEMBERS["allocator"]), ("attention backend", _ATTENTION), ("pool", _POOLS))
+_POOL = "token_to_kv_pool"
 _PARTS = ("pool", "allocator", "attention")
 
 
@@ -57,6 +58,9 @@ def cause(found: Birth, served: Served) -> str:
         return f"every rank's summand is right, their sum is not: the group's engine{f', by {given}' if given else ''}"
     if found.kind == "stage":
         return f"what sends tensors from stage to stage{f', by {given}' if given else ''}: these are not what was sent"
+    if found.kind == "attention" and not any(_POOL in seen.module for seen in served.passes[found.number].seen):
+        by += f", or {served.classes['pool']}, of which nothing was seen as it is laid out in its own way"
+        given = f"{given}, or get_kv_pool_cls()" if given else ""
     if not own:
         return f"{by}, which SGLang has by {given or 'a hook of the plugin'}"
     torch = f"torch's own operators, which {by or 'SGLang'} runs on the device"
