@@ -9,6 +9,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import inspect
@@ -29,11 +30,12 @@ _SCHEDULER = "sglang.srt.managers.scheduler"
 class Attended:
     """What to spawn in place of SGLang's run_scheduler_process: the same, recorded into ``folder``.
 
-    ``hidden`` are distributions that the process must not see, as the launching process does not.
+    ``hidden`` are distributions that the process must not see, as the launching process does not. Twice in ``deadline``
+    seconds the process writes down where it stands, for the case that it hangs there.
     """
 
-    def __init__(self, folder: Path, table: Mapping[str, Any], hidden: Sequence[str] = ()) -> None:
-        self._attend = str(folder), dict(table), tuple(hidden)
+    def __init__(self, folder: Path, table: Mapping[str, Any], hidden: Sequence[str], deadline: float) -> None:
+        self._attend = str(folder), dict(table), tuple(hidden), deadline
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _attend, self._attend
@@ -48,7 +50,14 @@ def facts_of(folder: Path, pid: int) -> Path:
     return folder / f"{pid}.facts"
 
 
-def _attend(folder: str, table: Mapping[str, Any], hidden: Sequence[str]) -> Any:
+def stack_of(folder: Path, pid: int) -> Path:
+    """The file into which it writes where it stands."""
+    return folder / f"{pid}.stack"
+
+
+def _attend(folder: str, table: Mapping[str, Any], hidden: Sequence[str], deadline: float) -> Any:
+    stack = os.open(stack_of(Path(folder), os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    faulthandler.dump_traceback_later(0.45 * deadline, repeat=True, file=stack)
     if hidden:
         hide_distributions(hidden)
     attached = attaching.start(Role("scheduler"), Contract.from_json(table), Path(folder))

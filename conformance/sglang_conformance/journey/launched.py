@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..blame import stack_in, vendor_line
 from ..contract.model import Contract
 from ..probes.result import Failure as Ended
 from ..probes.result import Result
@@ -49,10 +50,10 @@ class Start:
 class Launched:
     """Starts of one leg's server in one launching process.
 
-    ``workers`` are the arguments of each scheduler's process as it ended, by its number; ``left`` what was there after
-    all starts and not before, by its kind; ``devices`` are those that the launching process started. ``error`` is what
-    the launching process raised, ``ended`` how it ended where it did not answer; ``obstacle`` says why nothing was
-    started, empty where it was.
+    ``workers`` are the arguments of each scheduler's process as it ended, by its number; ``stacks`` where each stood,
+    if it was there for long; ``left`` what was there after all starts and not before, by its kind; ``devices`` are
+    those that the launching process started. ``error`` is what the launching process raised, ``ended`` how it ended
+    where it did not answer; ``obstacle`` says why nothing was started, empty where it was.
     """
 
     leg: Leg
@@ -61,17 +62,13 @@ class Launched:
     starts: tuple[Start, ...] = ()
     traces: tuple[Trace, ...] = ()
     workers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    stacks: Mapping[int, str] = field(default_factory=dict)
     left: Mapping[str, Sequence[str]] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     error: str = ""
     ended: Ended | None = None
     output: str = ""
     obstacle: str = ""
-
-    @property
-    def launcher(self) -> Trace | None:
-        """The launching process's trace."""
-        return next((trace for trace in self.traces if trace.role.kind == "launcher"), None)
 
     def of_start(self, number: int) -> tuple[Trace, ...]:
         """The traces of the launching process and of the scheduler's processes of one start."""
@@ -94,9 +91,16 @@ class Launched:
         found = first_failure(workers)
         if found is not None:
             began = [min(trace.began for trace in traces) for traces in (workers, self.traces)]
-            return replace(found, at=None if found.at is None else found.at + began[0] - began[1])
+            at = None if found.at is None else found.at + began[0] - began[1]
+            return replace(found, at=at, cause=found.cause or self._stood(found.role))
         what = self.error or (self.ended.message if self.ended is not None else "")
         return first_failure(self.traces) or Failure(what.splitlines()[0] if what else "it failed")
+
+    def _stood(self, role: str) -> str:
+        """The vendor's line in which a process stood that did not say why it ended, as far as it was seen."""
+        pids = [trace.pid for trace in self.traces if str(trace.role) == role and not trace.ended]
+        lines = [vendor_line(stack_in(self.stacks.get(pid, "").rpartition("Timeout (")[2])) for pid in pids]
+        return next(filter(None, lines), "")
 
     @property
     def uncovered(self) -> str:
@@ -113,28 +117,29 @@ class Launched:
 
 def read(leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: str) -> Launched:
     """The record of a launching process, also of one that hung or was killed. Raises OSError."""
-    from .attended import facts_of
+    from .attended import facts_of, stack_of
 
     traces = trace.read(folder)
     value = result.value or {}
-    workers = {}
-    for each in traces:
-        file = facts_of(folder, each.pid)
-        if file.exists():
-            workers[each.pid] = json.loads(file.read_text(encoding="utf-8"))["arguments"]
+    facts = {each.pid: _text(facts_of(folder, each.pid)) for each in traces}
     return Launched(
         leg,
         out_of_tree,
         device,
-        tuple(_start(json.loads(text)) for text in result.progress),
-        traces,
-        workers,
-        value.get("left", {}),
-        tuple(value.get("devices", ())),
-        value.get("error", ""),
-        result.failure,
-        result.output,
+        starts=tuple(_start(json.loads(text)) for text in result.progress),
+        traces=traces,
+        workers={pid: json.loads(text)["arguments"] for pid, text in facts.items() if text},
+        stacks={each.pid: _text(stack_of(folder, each.pid)) for each in traces},
+        left=value.get("left", {}),
+        devices=tuple(value.get("devices", ())),
+        error=value.get("error", ""),
+        ended=result.failure,
+        output=result.output,
     )
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
 
 def _start(told: Mapping[str, Any]) -> Start:

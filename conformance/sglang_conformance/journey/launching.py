@@ -48,7 +48,7 @@ def launch(
     wanted.checkpoint.write(place / "model")
     before, files = observe(), left.shared_memory()
     recorder = attaching.start(Role("launcher"), stage.contract, place).recorder
-    seam = Attended(place, stage.contract.to_json(), stage.subject.world().hidden)
+    seam = Attended(place, stage.contract.to_json(), stage.subject.world().hidden, deadline)
     launcher = _Launcher(probe, stage.host, wanted, device, place / "model", seam, recorder, new, deadline)
     error = ""
     try:
