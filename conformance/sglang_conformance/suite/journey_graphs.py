@@ -85,7 +85,7 @@ def test_batches_between_two_sizes_are_filled_up(member: Member, platform: Any, 
 
 @requirement("JOUR-034")
 @on_ranks(1, joined=False)
-def test_larger_batches_go_without_a_graph(member: Member, platform: Any, contract: Contract) -> None:
+def test_larger_batches_go_without_a_graph(member: Member, platform: Any, contract: Contract) -> str:
     most = max(_by_graphs(member, platform, contract).captured)
     found = _served(member, _MORE)
     for step in replaying.steps(found):
@@ -97,6 +97,7 @@ def test_larger_batches_go_without_a_graph(member: Member, platform: Any, contra
             where=replaying.place(found),
         )
     replaying.are_right(found, lambda step: True)
+    return ", ".join(map(str, replaying.steps(found)))
 
 
 @requirement("JOUR-035")
@@ -185,8 +186,8 @@ def _served(member: Member, new: Sequence[int]) -> Served:
 
 
 def _requests(leg: Leg, new: Sequence[int]) -> tuple[Request, ...]:
-    """So many of the usual prompts, with so many tokens to make of each."""
-    return tuple(replace(request, new=count) for request, count in zip(standard(leg), new, strict=False))
+    """So many of the usual prompts, all at once, with so many tokens to make of each."""
+    return tuple(replace(request, new=count, arrives=0) for request, count in zip(standard(leg), new, strict=False))
 
 
 def _has_none(found: Served) -> None:

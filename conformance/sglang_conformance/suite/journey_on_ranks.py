@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from ..hosts import serving as host
@@ -135,8 +136,8 @@ def _served(member: Member, leg: Leg) -> Served:
 
 
 def _requests(leg: Leg) -> tuple[Request, ...]:
-    """Three of the usual prompts, a single token and both sides of a page's end, and few tokens of each."""
-    usual = standard(leg, new=4)
+    """Three of the usual prompts at once, a single token and both sides of a page's end, and few tokens of each."""
+    usual = [replace(request, arrives=0) for request in standard(leg, new=4)]
     return (usual[0], usual[2], usual[3])
 
 
