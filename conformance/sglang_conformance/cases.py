@@ -1,7 +1,7 @@
 """The cases of a property that runs on ranks: hypothesis draws them here, for all ranks alike.
 
-First all are drawn and sent in one message; only where one fails is the property driven again, case by case, so that
-the smallest that fails is found.
+First all are drawn and sent in one message, after those that the property itself names; only where one fails is the
+property driven again, case by case, so that the smallest that fails is found.
 
 PYTEST_DONT_REWRITE
 """
@@ -48,7 +48,10 @@ def dealt(cases: Sequence[Case], sizes: Sequence[int]) -> list[list[Case]]:
 
 
 def _drive(body: Any, attempt: Callable[[Case], None], examples: int, *, shrink: bool) -> None:
-    """Have hypothesis draw what the body takes, and hand each case to ``attempt``: the same ones each time."""
+    """Have hypothesis draw what the body takes, and hand each case to ``attempt``: the same ones each time.
+
+    With ``shrink``, only those that it can make smaller: none that the property itself names.
+    """
     from hypothesis import given
 
     from .suite.drawing import alike, drawing
@@ -61,7 +64,7 @@ def _drive(body: Any, attempt: Callable[[Case], None], examples: int, *, shrink:
         attempt({name: value for name, value in given_values.items() if name not in fixed})
 
     with alike():
-        drawing(examples, shrink=shrink)(given(**handle._given_kwargs)(one))(**dict.fromkeys(fixed))
+        drawing(examples, shrink=shrink, given=not shrink)(given(**handle._given_kwargs)(one))(**dict.fromkeys(fixed))
 
 
 class Search:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ranked import bodies
@@ -19,6 +19,11 @@ PASSED = GroupReport((RankReport(0, {}),), usable=True)
 
 @given(numbers=st.lists(st.integers(0, 50)))
 def body(member: object, numbers: list[int]) -> None: ...
+
+
+@given(numbers=st.lists(st.integers(0, 50)))
+@example(numbers=[40, 40])
+def body_with_an_example(member: object, numbers: list[int]) -> None: ...
 
 
 def test_check_that_draws_nothing_has_one_case() -> None:
@@ -57,6 +62,21 @@ def test_search_ends_at_the_smallest_case() -> None:
     search.run(body, 50)
     assert search.case == {"numbers": [11]}
     assert len(sent) == len({str(case) for case in sent}), "a case was sent twice"
+
+
+def test_example_of_the_property_comes_first() -> None:
+    cases = drawn(body_with_an_example, 20)
+    assert cases[0] == {"numbers": [40, 40]}
+    assert len(cases) == 21
+
+
+def test_search_does_not_end_at_an_example_that_cannot_become_smaller() -> None:
+    def send(case: Case) -> GroupReport:
+        return FAILED if sum(case["numbers"]) > 10 else PASSED
+
+    search = Search(send, {"numbers": [40, 40]}, FAILED)
+    search.run(body_with_an_example, 50)
+    assert search.case == {"numbers": [11]}
 
 
 def test_search_that_finds_nothing_keeps_what_failed() -> None:

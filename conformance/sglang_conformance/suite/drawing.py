@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
-def drawing(examples: int, *, shrink: bool = True) -> Any:
-    """Hypothesis's settings for a run."""
+def drawing(examples: int, *, shrink: bool = True, given: bool = True) -> Any:
+    """Hypothesis's settings for a run; ``given``: the examples that the property itself names come first."""
     from hypothesis import HealthCheck, Phase, Verbosity, settings
 
     return settings(
@@ -24,7 +24,7 @@ def drawing(examples: int, *, shrink: bool = True) -> Any:
         database=None,
         deadline=None,
         report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
+        phases=(*((Phase.explicit,) if given else ()), Phase.generate, *((Phase.shrink,) if shrink else ())),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
