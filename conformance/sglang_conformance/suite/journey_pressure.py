@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -24,6 +24,11 @@ from .serving.schedules import Schedule
 _WORTH = 16  # usual examples: a schedule takes that much longer
 _ROUNDS = 5
 _LARGE = 16384  # slots: what is kept of a server must show where memory is counted by large blocks
+_ALL: Mapping[str, Any] = {
+    "disable_radix_cache": False,
+    "chunked_prefill_size": 2 * schedules.PAGE,
+    "max_running_requests": schedules.FEW_ROWS,
+}
 _ON_HOST = "the host's own memory is not looked at: much else moves it"
 
 
@@ -56,7 +61,7 @@ def test_shared_prefixes_give_the_same_tokens(member: Member, schedule: Schedule
 @given(schedule=schedules.leavers())
 @example(schedule=schedules.LEAVERS)
 def test_cancelled_requests_leave_the_others_alone(member: Member, schedule: Schedule) -> Any:
-    server = pressing.pressed(member, disable_radix_cache=False, chunked_prefill_size=2 * schedules.PAGE)
+    server = pressing.pressed(member, **_ALL)
     server.serve(schedule)
     if schedule == schedules.LEAVERS:
         never = {pressing.WAITING, pressing.PREFILL, pressing.DECODE} - server.cancelled.keys()
@@ -70,9 +75,7 @@ def test_cancelled_requests_leave_the_others_alone(member: Member, schedule: Sch
 @given(schedule=schedules.leavers())
 @example(schedule=schedules.LEAVERS)
 def test_ranks_keep_step_under_pressure(member: Member, schedule: Schedule) -> Any:
-    server = pressing.pressed(
-        member, tp=member.size, disable_radix_cache=False, chunked_prefill_size=2 * schedules.PAGE
-    )
+    server = pressing.pressed(member, tp=member.size, **_ALL)
     server.serve(schedule)
     return server.told()
 

@@ -19,6 +19,7 @@ from . import blaming, judging, legs, schedules, together
 from .auditing import Audit
 from .schedules import Schedule
 
+_OFF = 1e-4  # what logits of a few units are off by in float32 is a tenth of this
 WAITING, PREFILL, DECODE = "while it waited", "in prefill", "in decode"
 
 
@@ -106,9 +107,11 @@ class Pressed:
         judging.slots_are_nobodys_else(again)
         together.parts_are_right(self.member, again, blaming.MEMBERS)
         judging.tokens_are_right(again)
+        judging.logits_are_right(again)
         cause = "served once more, the same schedule gives what is right: it hangs on what was served before"
         with _because(cause):
             judging.tokens_are_right(whole)
+            judging.logits_are_right(whole)
 
 
 def pressed(member: Member, *, tp: int = 1, **asked: Any) -> Pressed:
@@ -141,18 +144,22 @@ def _cut(answer: Answer) -> Answer:
 
 
 def _doubtful(served: Served) -> bool:
-    """Whether a token lacks, or is not what float64 finds the likeliest, though by ever so little."""
+    """Whether a token lacks, is not what float64 finds the likeliest, or was chosen by logits that are somewhat off."""
+    import numpy as np
+
     answers = list(served.answers.values())
     trace = judging.decoder(served.leg).trace([answer.sequence for answer in answers])
-    best = trace.logits.argmax(axis=1)
-    return any(
-        len(answer.tokens) != answer.request.new
-        or any(
-            token != best[trace.batch.row(number, len(answer.request.prompt) + made - 1)]
-            for made, token in enumerate(answer.tokens)
-        )
-        for number, answer in enumerate(answers)
-    )
+    for number, answer in enumerate(answers):
+        if len(answer.tokens) != answer.request.new:
+            return True
+        row = trace.batch.row(number, len(answer.request.prompt) - 1)
+        true = trace.logits[row : row + len(answer.tokens)]
+        if not np.array_equal(true.argmax(axis=1), answer.tokens):
+            return True
+        seen = np.array([logits[: true.shape[1]] for logits in answer.logits])
+        if len(seen) and not np.abs(seen - true).max() < _OFF:
+            return True
+    return False
 
 
 @contextlib.contextmanager

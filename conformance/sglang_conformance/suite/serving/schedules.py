@@ -41,6 +41,9 @@ ARGUMENTS: Mapping[str, Any] = {
 """What a user asks for who has a small pool, and wants it filled: a request at a time, with little kept back."""
 
 _FEW, _MANY = 3, 10
+FEW_ROWS = 4
+"""So few requests run at once that rows are soon another's."""
+
 _NEW = (2, 9)
 _COUNTS = (1, 2, 3, 4, 6, 8, 9, 10, 10, 11, 11, 12, 12)
 
@@ -115,15 +118,17 @@ FAMILY: Schedule = [
 """Beginnings of texts, again and again, of which the pool cannot keep all."""
 
 LEAVERS: Schedule = [
-    asked(0, 15, 6, 0),
-    asked(1, 16, 6, 0, stays=3),
-    asked(2, MOST, 6, 1, stays=2),
-    asked(0, 33, 6, 1, stays=2),
-    asked(1, MOST, 2, 4, stays=0),
-    asked(2, 33, 3, 5),
-    asked(1, 17, 3, 6),
+    asked(2, 17, 4, 0),
+    asked(0, 16, 6, 1, stays=5),
+    asked(1, MOST, 6, 2, stays=1),
+    asked(3, 33, 6, 2, stays=1),
+    asked(2, 33, 3, 3),
+    asked(1, 17, 3, 5),
+    asked(2, 33, 2, 6),
+    asked(0, 33, 2, 8),
+    asked(1, MOST, 2, 9),
 ]
-"""Some are cancelled while they decode, some in prefill, some while they wait."""
+"""One is cancelled in decode, one in prefill, and one while it waits; what they had goes to those after them."""
 
 HANDFUL: Schedule = [asked(0, 15, 3), asked(1, 33, 2, 1), asked(2, 16, 2, 1)]
 """A few short requests."""
