@@ -81,9 +81,10 @@ def test_package_that_few_releases_want_is_told_too(tmp_path: Path) -> None:
     assert " it lacks sgl_kernel; pip install sgl-kernel, on a machine with an NVIDIA GPU" in line
 
 
-def test_what_a_plugin_raises_meanwhile_is_its_own(tmp_path: Path) -> None:
-    (tmp_path / "acme.py").write_text("def hook():\n    raise ValueError('no device')\n")
-    assert asked(tmp_path, srt__managers__scheduler="import acme; acme.hook()") == ["ValueError no device"]
+def test_package_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "processing.py").write_text("raise ValueError('qwen3_asr is already used')\n")
+    line, _ = asked(tmp_path, srt__managers__scheduler="import processing")
+    assert "processing, which it wants, fails with ValueError: qwen3_asr is already used; install a processing " in line
 
 
 def test_what_serves_is_imported_once_it_can_be(tmp_path: Path) -> None:

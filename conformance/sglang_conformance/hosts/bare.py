@@ -46,7 +46,7 @@ def load() -> None:
 def _is_imported(name: str) -> bool:
     try:
         importlib.import_module(name)
-    except ImportError:
+    except Exception:  # transformers of another version than SGLang's fails in other ways than by not being there
         return False
     return True
 

@@ -50,6 +50,8 @@ def told(error: BaseException, modules: Sequence[str]) -> str:
     if place in ("", "sglang"):
         return f"{what}: {type(error).__name__}: {said}"
     named = f"{place} {_version(place)}".strip()
+    if (wanted := _pinned(place)) != place:
+        return f"{what}: {named}, which it wants, fails with {type(error).__name__}: {said}; pip install {wanted}"
     return (
         f"{what}: {named}, which it wants, fails with {type(error).__name__}: {said}; "
         f"install a {place} that fits torch {_version('torch')} and this machine"

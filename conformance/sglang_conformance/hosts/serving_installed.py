@@ -18,14 +18,12 @@ import gc
 import importlib
 import inspect
 import json
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..blame import vendor_line
 from . import lacking
 from .serving import NotServed, Server
 
@@ -71,17 +69,12 @@ def load() -> None:
 
 @functools.cache
 def obstacle(*modules: str) -> str:
-    """Why these modules of SGLang's do not import, with all that is missing and how to add it; empty where they do.
-
-    Raises what a plugin's own code raised meanwhile.
-    """
+    """Why these modules of SGLang's do not import, with all that is missing and how to add it; empty where they do."""
     try:
         for name in modules:
             importlib.import_module(name)
     except Exception as error:
         first = lacking.packages(error, ())
-        if not first and vendor_line(_frames(error)):
-            raise
         known = [name for name in _WANTED if not lacking.is_here(name)]
         if set(first) & {*known, *_WITH_TRANSFORMERS}:  # then there is no need to look for what is missing
             return lacking.of(known)
@@ -170,10 +163,6 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
 def _must_import(*modules: str) -> None:
     if why := obstacle(*modules):
         raise NotServed(why)
-
-
-def _frames(error: BaseException) -> list[tuple[str, int, str]]:
-    return [(each.filename, each.lineno or 0, each.name) for each in traceback.extract_tb(error.__traceback__)]
 
 
 def _architectures(server_args: Any) -> list[str]:
