@@ -74,6 +74,12 @@ def inspect(
         judge.close()
 
 
+def told(certificate: Certificate, requirement: str) -> str:
+    """What the finding of a requirement says."""
+    finding = next(o.finding for o in certificate.outcomes if o.requirement == requirement)
+    return "" if finding is None else "\n".join((finding.seen, finding.call, finding.where, finding.cause))
+
+
 def failing(certificate: Certificate) -> dict[str, str]:
     """The requirements that failed (whatever their level), with what was seen."""
     return {o.requirement: o.message for o in certificate.outcomes if o.outcome == "fail"}

@@ -15,7 +15,7 @@ import pytest
 from sglang_conformance.suite.areas import all_checks
 from sglang_conformance.suite.declare import Check
 from zoo import defects, variants
-from zoo.inspection import Bench, catalogue, failing, inspect
+from zoo.inspection import Bench, catalogue, failing, inspect, told
 from zoo.workshop import RIGHT, Defect, Edit, Variant, build
 
 Record = Callable[[str, object], None]
@@ -70,6 +70,8 @@ def test_defect_is_caught_by_the_requirement_it_breaks(
     assert defect.requirement in caught, f"nothing of {defect.requirement} in {caught}"
     accident = set(caught) - {defect.requirement, *defect.also}
     assert not accident, {name: caught[name] for name in accident}
+    finding = told(certificate, defect.requirement)
+    assert [said for said in defect.says if said not in finding] == [], finding
 
 
 ON_RANKS = {name for check in all_checks() if check.place == "ranks" for name in check.requirements}

@@ -62,6 +62,7 @@ class Defect:
 
     ``also`` are further requirements that may rightly fail with it. ``release`` is the contract it is wrong under.
     ``deadline`` is that of its probes, in seconds: short for those that hang. ``world_size`` is that of its groups.
+    ``says`` is told in the finding, such as the member at fault.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Defect:
     environment: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 10.0
     world_size: str = "2"
+    says: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

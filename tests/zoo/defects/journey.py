@@ -11,24 +11,28 @@ _DEADLINE = 30.0
 Change = tuple[str, str]
 
 
-def _part(kind: Callable[[str], tuple[Edit, ...]], text: str) -> Callable[..., Defect]:
-    """What makes defects by changing a plugin's own part of that kind."""
+def _part(kind: Callable[[str], tuple[Edit, ...]], text: str, *says: str) -> Callable[..., Defect]:
+    """What makes defects by changing a plugin's own part of that kind; ``says`` is told of each."""
 
-    def defect(name: str, requirement: str, *changes: Change, also: tuple[str, ...] = ()) -> Defect:
-        return Defect(name, requirement, kind(parts.changed(text, *changes)), also=also, deadline=_DEADLINE)
+    def defect(name: str, requirement: str, *changes: Change, told: tuple[str, ...] = ()) -> Defect:
+        edits = kind(parts.changed(text, *changes))
+        return Defect(name, requirement, edits, deadline=_DEADLINE, says=(*says, *told))
 
     return defect
 
 
-_operators = _part(parts.operators, parts.OPERATORS)
-_pool = _part(parts.pool, parts.POOL)
-_allocator = _part(parts.allocator, parts.ALLOCATOR)
-_attention = _part(parts.attention, parts.ATTENTION)
+_operators = _part(parts.operators, parts.OPERATORS, "acme/operators.py:", "by get_dispatch_key_name()")
+_pool = _part(parts.pool, parts.POOL, "acme/pool.py:", "acme.pool.AcmePool, which SGLang has by get_kv_pool_cls()")
+_allocator = _part(parts.allocator, parts.ALLOCATOR, "by get_paged_allocator_cls()")
+_attention = _part(
+    parts.attention, parts.ATTENTION, "acme.attention.AcmeAttention", "by get_default_attention_backend() or"
+)
 
 
-def _fused(name: str, requirement: str, target: str, text: str, also: tuple[str, ...] = ()) -> Defect:
+def _fused(name: str, requirement: str, target: str, text: str) -> Defect:
     """A plugin whose hook has what a class of SGLang's models computes by several modules computed at once."""
-    return Defect(name, requirement, parts.fused(target, text), also=also, deadline=_DEADLINE)
+    says = ("what stands in the place of model.layers.0.", "as by a hook of the plugin")
+    return Defect(name, requirement, parts.fused(target, text), deadline=_DEADLINE, says=says)
 
 
 _VALUES = "        self.buffer[own, 1, slots] = cache_v.to(self.dtype)\n"
@@ -72,6 +76,7 @@ DEFECTS = (
         ),
         also=("FAC-007",),
         deadline=_DEADLINE,
+        says=("acme/pool.py:", "which platform.get_kv_pool_cls() gave"),
     ),
     Defect(
         "attention-backend-is-registered-by-another-name",
@@ -85,6 +90,10 @@ DEFECTS = (
         ),
         of="sim",
         deadline=_DEADLINE,
+        says=(
+            "Invalid attention backend: sim",
+            "the attention backend is the platform's, by get_default_attention_backend()",
+        ),
     ),
     Defect(
         "allocator-is-a-pool",
@@ -101,6 +110,7 @@ DEFECTS = (
         ),
         also=("FAC-009",),
         deadline=_DEADLINE,
+        says=("class AcmePool, which platform.get_paged_allocator_cls() gave",),
     ),
     # Operators under the platform's key.
     _operators("norm-forgets-its-weight", "JOUR-002", (".sqrt() * self.weight)", ".sqrt())")),
@@ -138,12 +148,14 @@ DEFECTS = (
             "weight.data = weight.data.to(torch.float8_e4m3fn).to(weight.dtype)",
         ),
         deadline=_DEADLINE,
+        says=("model.layers.1.self_attn.o_proj", "what post_load_model() gives"),
     ),
     Defect(
         "loading-leaves-a-row-of-the-embedding-out",
         "JOUR-003",
         parts.loading("model.model.embed_tokens.weight.data[-200] = 0"),
         deadline=_DEADLINE,
+        says=("model.embed_tokens", "what post_load_model() gives"),
     ),
     # The pool.
     _pool("pool-keeps-keys-as-values", "JOUR-004", (_VALUES, _VALUES.replace("cache_v", "cache_k"))),
@@ -241,6 +253,7 @@ DEFECTS = (
             "norm.data.fill_(1)",
         ),
         deadline=_DEADLINE,
+        says=("serving llama-tied", "what post_load_model() gives"),
     ),
     _operators(
         "activation-is-approximated-in-short-types",
@@ -298,5 +311,6 @@ DEFECTS = (
             ),
         ),
         deadline=_DEADLINE,
+        says=("token 0 of request r0", "the sampler"),
     ),
 )
