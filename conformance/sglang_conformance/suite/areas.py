@@ -20,6 +20,7 @@ AREAS = (
     "factories",
     "pools_and_allocators",
     "operators",
+    "made",
     "arguments",
     "initialisation",
     "hooks",

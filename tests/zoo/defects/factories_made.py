@@ -51,6 +51,7 @@ def allocator(*body: str) -> tuple[Edit, ...]:
     )
 
 
+_EAGER = '        return "eager"\n'
 _STARTED = "        torch.set_flush_denormal(False)\n"
 _KEY = "    supported_quantization: list[str] = []\n"
 _HOOKED = "    HookRegistry.register(TARGET, backend_of_acme, HookType.AROUND)\n"
@@ -439,4 +440,212 @@ _COMPUTED = (
     ),
 )
 
-DEFECTS = (*_MADE, *_POOL_CONTENTS, *_SLOTS, *_COMPUTED)
+_PIECEWISE = '''\
+        """None: capturing prefill in pieces is not declared, so SGLang does not come here."""
+        return None
+'''
+
+
+def piecewise(*body: str) -> tuple[Edit, ...]:
+    """The simulated plugin with a piecewise backend of its own: what it is made of, and these methods."""
+    lines = "".join(f"    {line}\n" for line in body)
+    return (
+        Edit(
+            "platform.py",
+            _PIECEWISE,
+            "        from sglang_simulated.piece import SimPiece\n\n        return SimPiece\n",
+        ),
+        Edit(
+            "piece.py",
+            "",
+            "class SimPiece:\n"
+            "    def __init__(self, graph, config, inductor, pool, index, total, symbols, compiled, backend):\n"
+            "        self.compiled = compiled\n\n"
+            f"{lines}",
+        ),
+    )
+
+
+_COMPILED = (
+    Defect(
+        "compiled-for-the-first-batch-only",
+        "FAC-049",
+        (
+            Edit("platform.py", _EAGER, "        return compiled_by_acme\n"),
+            Edit(
+                "platform.py",
+                "",
+                "\n\ndef compiled_by_acme(graph, inputs):\n"
+                "    first = []\n\n"
+                "    def replay(*given):\n"
+                "        first[:] = first or [graph(*given)]\n"
+                "        return first[0]\n\n"
+                "    return replay\n",
+            ),
+        ),
+    ),
+    Defect(
+        "compiled-for-one-number-of-rows",
+        "FAC-049",
+        (
+            Edit("platform.py", _EAGER, "        return compiled_by_acme\n"),
+            Edit(
+                "platform.py",
+                "",
+                "\n\ndef compiled_by_acme(graph, inputs):\n"
+                "    shapes = []\n\n"
+                "    def run(*given):\n"
+                "        now = [each.shape for each in given if isinstance(each, torch.Tensor)]\n"
+                "        if now != (shapes or now):\n"
+                "            raise RuntimeError('compiled for other shapes')\n"
+                "        shapes[:] = now\n"
+                "        return graph(*given)\n\n"
+                "    return run\n",
+            ),
+        ),
+    ),
+    Defect(
+        "piece-is-not-called",
+        "FAC-050",
+        piecewise("def run(self, *values):", "    return self.compiled(*values)"),
+        of="sim",
+    ),
+    Defect(
+        "piece-gives-what-it-gave-before",
+        "FAC-050",
+        piecewise(
+            "def __call__(self, *values):",
+            "    if not hasattr(self, 'output'):",
+            "        self.output = self.compiled(*values)",
+            "    return self.output",
+        ),
+        of="sim",
+    ),
+)
+
+_SCALED = "        return x @ (layer.weight.to(x.dtype) * layer.scale.to(x.dtype)).T\n"
+_WHOLE = "        layer.weight = torch.nn.Parameter((layer.weight / scale).round().char(), requires_grad=False)\n"
+_QUANTIZED = f'''\
+"""Weights in eight bits, with a scale for each output."""
+
+import torch
+from sglang.srt.layers.quantization.base_config import LinearMethodBase, QuantizationConfig
+
+
+class AcmeConfig(QuantizationConfig):
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+    def get_name(self):
+        return "fp8"
+
+    def get_supported_act_dtypes(self):
+        return [torch.bfloat16, torch.float16]
+
+    @classmethod
+    def get_min_capability(cls):
+        return 0
+
+    @staticmethod
+    def get_config_filenames():
+        return []
+
+    def get_scaled_act_names(self):
+        return []
+
+    def get_quant_method(self, layer, prefix):
+        return AcmeLinearMethod()
+
+
+class AcmeLinearMethod(LinearMethodBase):
+    def create_weights(
+        self, layer, input_size_per_partition, output_partition_sizes, input_size, output_size, params_dtype, **more
+    ):
+        weight = torch.empty(sum(output_partition_sizes), input_size_per_partition, dtype=params_dtype)
+        layer.register_parameter("weight", torch.nn.Parameter(weight, requires_grad=False))
+        for name, value in more.items():
+            setattr(layer.weight, name, value)
+
+    def process_weights_after_loading(self, layer):
+        scale = layer.weight.float().abs().amax(dim=1, keepdim=True) / 127
+{_WHOLE}        layer.scale = scale
+
+    def apply(self, layer, x, bias=None):
+{_SCALED}'''
+
+
+def quantization(*changes: Edit, name: str = "fp8") -> tuple[Edit, ...]:
+    """Acme with a quantization of its own, less these changes of its module ``quantized.py``."""
+    text = _QUANTIZED
+    for change in changes:
+        text = change.apply(text)
+    return (
+        Edit(
+            "platform.py",
+            _KEY,
+            f"{_KEY}\n    def get_quantization_config(self, quantization: str) -> Any:\n"
+            "        from acme.quantized import AcmeConfig\n\n"
+            f"        return AcmeConfig if quantization == {name!r} else None\n",
+        ),
+        Edit("quantized.py", "", text),
+    )
+
+
+_QUANTIZATIONS = (
+    Defect(
+        "quantized-weights-lose-their-scale",
+        "FAC-051",
+        quantization(Edit("", _SCALED, "        return x @ layer.weight.to(x.dtype).T\n")),
+    ),
+    Defect(
+        "quantized-layer-gives-float32",
+        "FAC-051",
+        quantization(Edit("", _SCALED, _SCALED.replace("\n", ".float()\n"))),
+    ),
+    Defect(
+        "quantized-layer-has-no-method",
+        "FAC-051",
+        quantization(Edit("", "        return AcmeLinearMethod()\n", "        return None\n")),
+    ),
+)
+
+_LOCATIONS = (
+    "sum([row[s:e].tolist() for row, s, e in zip(req_to_token[req_pool_indices], start_offset, end_offset)], [])"
+)
+
+
+def locations(expression: str) -> tuple[Edit, ...]:
+    """Acme with a function for speculative cache locations."""
+    return (
+        Edit(
+            "platform.py",
+            _KEY,
+            f"{_KEY}\n    def get_speculative_cache_locs_fn(self) -> Any:\n        return cache_locations\n",
+        ),
+        Edit(
+            "platform.py",
+            "",
+            "\n\ndef cache_locations(\n"
+            "    *, req_pool_indices, req_to_token, start_offset, end_offset, batch_size, draft_token_num, device\n"
+            "):\n"
+            f"    found = {expression}\n"
+            "    return torch.as_tensor(found, dtype=torch.int64, device=device)\n",
+        ),
+    )
+
+
+_SPECULATIVE = (
+    Defect(
+        "cache-locations-from-the-first-rows",
+        "FAC-052",
+        locations(_LOCATIONS.replace("req_to_token[req_pool_indices]", "req_to_token[:batch_size]")),
+    ),
+    Defect(
+        "cache-locations-one-later",
+        "FAC-052",
+        locations(_LOCATIONS.replace("row[s:e]", "row[s + 1 : e + 1]")),
+    ),
+)
+
+DEFECTS = (*_MADE, *_POOL_CONTENTS, *_SLOTS, *_COMPUTED, *_COMPILED, *_QUANTIZATIONS, *_SPECULATIVE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.defects.factories_made import allocator, operators, pool
+from zoo.defects.factories_made import allocator, locations, operators, piecewise, pool, quantization
 from zoo.workshop import Edit, Variant
 
 _OF_SLOTS = ("FAC-009", "FAC-024", "FAC-036", "FAC-037", "FAC-038")
@@ -173,5 +173,40 @@ VARIANTS = (
             )
         ),
         "each expert stands beside its weight; which is first is nobody's matter",
+    ),
+    Variant(
+        "compiled-by-the-vendor",
+        ("FAC-010", "FAC-049"),
+        (
+            Edit("platform.py", '        return "eager"\n', "        return compiled_by_acme\n"),
+            Edit("platform.py", "", "\n\ndef compiled_by_acme(graph, inputs):\n    return graph.forward\n"),
+        ),
+        "torch takes a backend itself in place of its name",
+    ),
+    Variant(
+        "quantization-in-eight-bits", ("FAC-011", "FAC-025", "FAC-051"), quantization(), "SGLang asks for what it calls"
+    ),
+    Variant(
+        "quantization-that-refuses-a-layer",
+        ("FAC-011", "FAC-025", "FAC-051"),
+        quantization(
+            Edit("", "        return AcmeLinearMethod()\n", "        raise NotImplementedError('only experts')\n")
+        ),
+        "raise an error if not supported (0.5.23, platforms/interface.py)",
+    ),
+    Variant(
+        "cache-locations-by-a-gather",
+        ("FAC-014", "FAC-052"),
+        locations(
+            "req_to_token[req_pool_indices].gather(1, start_offset[:, None] + torch.arange(draft_token_num)).flatten()"
+        ),
+        "only the slots count",
+    ),
+    Variant(
+        "pieces-of-the-vendors-own",
+        ("FAC-006", "FAC-050"),
+        piecewise("def __call__(self, *values):", "    return self.compiled(*values)"),
+        "SGLang calls it in the piece's place (0.5.23, compilation/cuda_piecewise_backend.py)",
+        of="sim",
     ),
 )

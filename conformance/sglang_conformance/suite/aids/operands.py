@@ -60,7 +60,7 @@ class Bench:
     def drawn(
         self, shape: tuple[int, ...], seed: int, *, part: bool = False, center: float = 0.0, scale: float = 1.0
     ) -> Numbers:
-        """Numbers about ``center``, so far off; ``part``: the tensor is a part of a wider one, as after a projection."""
+        """Numbers about ``center``; ``part``: the tensor is a part of a wider one, as after a projection."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)
