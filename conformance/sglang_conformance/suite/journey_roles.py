@@ -118,18 +118,18 @@ def test_nothing_is_left_of_a_server(launched: Launched) -> None:
 @requirement("ARG-016")
 @in_controller
 def test_arguments_stand_in_the_workers_as_they_were_settled(launched: Launched) -> None:
-    first = started.first(launched)
+    first = started.served(launched, 0)
     for pid in first.pids:
         seen = launched.workers.get(pid, {})
-        for name, value in {**first.arguments, **first.asked}.items():
-            asked = f", as the user asked: {name}={value!r}" if name in first.asked else ""
+        for name, value in first.arguments.items():
+            asked = ", as the user asked" if first.asked.get(name) == value else ""
             expect.that(
                 name not in seen or seen[name] == value,
                 expected=f"{name}={value!r}{asked}",
                 seen=f"{name}={seen.get(name)!r}",
                 call="the server's arguments in a worker's process, as it ended",
-                cause="arguments are settled in the launching process (apply_server_args_defaults); a worker that "
-                "changes them disagrees with it, and with the user",
+                cause="the launching process settles them (apply_server_args_defaults), and each worker goes by "
+                "that: one that changes them is alone with it",
             )
 
 
