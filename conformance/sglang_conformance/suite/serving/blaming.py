@@ -55,7 +55,8 @@ def cause(found: Birth, served: Served) -> str:
         members = members[:1]  # the newest that there is goes before the others
     given = " or ".join(f"{name}()" for name in members)
     if found.kind == "reduction":
-        return f"every rank's summand is right, their sum is not: the group's engine{f', by {given}' if given else ''}"
+        engine = f"what reduces for the group{f', by {given}' if given else ''}"
+        return f"{engine}: every rank's summand is right, and their sum is not"
     if found.kind == "stage":
         return f"what sends tensors from stage to stage{f', by {given}' if given else ''}: these are not what was sent"
     if found.kind == "attention" and not any(_POOL in seen.module for seen in served.passes[found.number].seen):
