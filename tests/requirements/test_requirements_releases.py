@@ -30,6 +30,9 @@ CALLED_AND_FREE = {
     "FAC-021": "before 0.5.14 the runner is asked can_run",
     "FAC-022": "before 0.5.22 the log does not read it off the runner",
     "FAC-028": "before 0.5.22 there is no word for Triton",
+    "FAC-039": "before 0.5.17 slots are given back by free() alone",
+    "FAC-040": "from 0.5.17 on allocators have nothing to restore",
+    "FAC-041": "before 0.5.22 no allocator for sliding windows is the platform's",
     "ARG-006": "before 0.5.20 the platform is handed the arguments themselves, and what it alters in them counts",
     "BE-006": "from 0.5.14 on SGLang asks the platform, and needs no hook",
 }

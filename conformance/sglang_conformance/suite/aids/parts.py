@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +18,21 @@ from .lacking import raised_in_sglang
 
 def module(name: str) -> ModuleType:
     """SGLang's module of that name below ``sglang``; NotCovered where this host cannot import it."""
+    found = _imported(name)
+    if isinstance(found, ModuleType):
+        return found
+    raise found
+
+
+@lru_cache(maxsize=64)
+def _imported(name: str) -> ModuleType | Exception:
+    """The module, or why there is none: an import that failed may seem to succeed when it is tried again."""
     try:
         return importlib.import_module(f"sglang.{name}")
     except Exception as error:
-        expect.pass_on_uncovered(error)
-        raise expect.NotCovered(f"SGLang's {name} does not import on this host: {_told(error)}") from error
+        if expect.is_uncovered(error):
+            return error
+        return expect.NotCovered(f"SGLang's {name} does not import on this host: {_told(error)}")
 
 
 def part(name: str, *modules: str) -> Any:

@@ -1,8 +1,9 @@
 """Factories, whose answers may stand on parts of SGLang that this host lacks.
 
-A right factory imports the in-tree class that it hands out or extends. The reference host covers few of SGLang's
-modules, and a real SGLang may lack a package that one of them needs. Such a factory has shown that it goes to SGLang
-for its answer; what it then gives can only be seen on a complete host, and is no fault of the platform's.
+A right factory imports the in-tree class that it hands out or extends. The reference host has pools, allocators and
+operators, and not all else of SGLang; a real SGLang may lack a package that one of its modules needs. Such a factory
+has shown that it goes to SGLang for its answer; what it then gives can only be seen on a complete host, and is no fault
+of the platform's.
 
 PYTEST_DONT_REWRITE
 """
