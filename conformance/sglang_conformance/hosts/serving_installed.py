@@ -18,6 +18,7 @@ import gc
 import importlib
 import inspect
 import json
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -55,6 +56,10 @@ _WANTED = (
 )
 _WITH_TRANSFORMERS = ("huggingface_hub", "tokenizers")
 _TORCH_NATIVE = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend"
+_EXPERTS_IN_TORCH = (
+    "SGLang's experts in torch (srt/layers/moe/fused_moe_native.py), which this platform has, run neither in graphs nor on "
+    "several ranks"
+)
 _EXPERTS = "_global_expert_location_metadata"
 
 
@@ -152,10 +157,14 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
     wanted = inspect.signature(kind).parameters
     given = {name: ranks[name] for name in wanted if name in ranks}
     try:
-        with _unheard():
+        with _unheard(), _unhurried():
             made = InstalledServer(kind(server_args, _ports(port), **given))
             _can_serve(made, architectures)
             yield made
+    except Exception as error:
+        if _is_of_experts_in_torch(error, server_args):
+            raise NotServed(_EXPERTS_IN_TORCH) from error
+        raise
     finally:
         _forget()
 
@@ -187,6 +196,15 @@ def _can_serve(server: Server, architectures: Sequence[str]) -> None:
         raise NotServed(
             f"{_name(allocator)}, which this platform has, is Triton's kernels, and Triton has no driver here"
         )
+
+
+def _is_of_experts_in_torch(error: BaseException, server_args: Any) -> bool:
+    """Whether SGLang's own experts in torch came to an end that no device has a part in: they count tokens on the host,
+    which no graph can hold, and take the number -1, of experts on other ranks, for an index (0.5.23).
+    """
+    files = [each.filename for each in traceback.extract_tb(error.__traceback__) if "/sglang/srt/" in each.filename]
+    beyond = server_args.ep_size > 1 or not server_args.disable_cuda_graph
+    return beyond and bool(files) and files[-1].endswith("/layers/moe/fused_moe_native.py")
 
 
 def _name(thing: Any) -> str:
@@ -239,6 +257,20 @@ def _ports(port: int) -> Any:
     names = {each.name: f"inproc://{each.name}" for each in fields(kind) if each.name.endswith("_ipc_name")}
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in (names | given).items() if name in known})
+
+
+@contextlib.contextmanager
+def _unhurried() -> Iterator[None]:
+    """A scheduler made meanwhile is watched by no thread, which would keep it, and end this process's parent where a
+    round takes long (0.5.11 and 0.5.23, srt/utils/watchdog.py).
+    """
+    watchdog = importlib.import_module("sglang.srt.utils.watchdog").WatchdogRaw
+    watches = watchdog._watchdog_thread
+    watchdog._watchdog_thread = lambda self: None
+    try:
+        yield
+    finally:
+        watchdog._watchdog_thread = watches
 
 
 @contextlib.contextmanager
