@@ -57,8 +57,8 @@ _WANTED = (
 _WITH_TRANSFORMERS = ("huggingface_hub", "tokenizers")
 _TORCH_NATIVE = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend"
 _EXPERTS_IN_TORCH = (
-    "SGLang's experts in torch (srt/layers/moe/fused_moe_native.py), which this platform has, run neither in graphs nor on "
-    "several ranks"
+    "SGLang's experts in torch (srt/layers/moe/fused_moe_native.py), which this platform has, "
+    "run neither in graphs nor on several ranks"
 )
 _EXPERTS = "_global_expert_location_metadata"
 

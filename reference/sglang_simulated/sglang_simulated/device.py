@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -30,9 +31,19 @@ def register() -> None:
     # Experimental in torch, and there since 2.10. A vendor with a C++ backend calls
     # torch.utils.rename_privateuse1_backend and torch._register_device_module instead.
     _setup_privateuseone_for_python_backend(rename="sim", backend_module=device_module)
+    _compile_what_can_be()
     _library("_").fallback(_run, "PrivateUse1")  # type: ignore[no-untyped-call]
     # torch's own constructors copy below the level where a fallback is found: this one needs a kernel of its name.
     _library("aten").impl("_copy_from", copy_between, "PrivateUse1")  # type: ignore[no-untyped-call]
+
+
+def _compile_what_can_be() -> None:
+    """Where torch's compiler is loaded, have it run as it stands what it fails on, such as comparing our tensors with a
+    number that is not known beforehand (SGLang's embedding on several ranks does).
+    """
+    config = sys.modules.get("torch._dynamo.config")
+    if config is not None:
+        config.suppress_errors = True  # type: ignore[attr-defined]
 
 
 def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
