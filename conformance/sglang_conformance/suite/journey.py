@@ -5,8 +5,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from ..hosts.serving import NotServed
 from ..journey.leg import Leg
 from . import expect
 from .declare import on_ranks, requirement
@@ -18,8 +20,7 @@ from .serving.legs import MODELS, PAGED, again_and_again, served
 @requirement("JOUR-001")
 @on_ranks(1, joined=False)
 def test_server_comes_up_and_serves(member: Member) -> None:
-    for model in MODELS:
-        served(member, Leg(model, arguments=PAGED))
+    _of_each_model(lambda leg: served(member, leg))
 
 
 @requirement("JOUR-002")
@@ -136,11 +137,16 @@ def test_likeliest_token_is_taken(member: Member) -> str:
 
 def _parts(member: Member, kinds: Any) -> None:
     """Fail where the first wrong number of a model is born in these kinds of operators."""
-    elsewhere: list[expect.NotReached] = []
+    _of_each_model(lambda leg: judging.parts_are_right(served(member, leg), kinds))
+
+
+def _of_each_model(judge: Callable[[Leg], object]) -> None:
+    """Judge each model; what keeps one from being judged is said once the others are."""
+    unjudged: list[Exception] = []
     for model in MODELS:
         try:
-            judging.parts_are_right(served(member, Leg(model, arguments=PAGED)), kinds)
-        except expect.NotReached as reason:
-            elsewhere.append(reason)
-    if elsewhere:
-        raise elsewhere[0]
+            judge(Leg(model, arguments=PAGED))
+        except (expect.NotReached, NotServed) as reason:
+            unjudged.append(reason)
+    if unjudged:
+        raise unjudged[0]
