@@ -137,7 +137,7 @@ def _served(member: Member, leg: Leg) -> Served:
 
 def _requests(leg: Leg) -> tuple[Request, ...]:
     """Three of the usual prompts at once, a single token and both sides of a page's end, and few tokens of each."""
-    usual = [replace(request, arrives=0) for request in standard(leg, new=4)]
+    usual = [replace(request, arrives=0) for request in standard(leg, new=3)]
     return (usual[0], usual[2], usual[3])
 
 
