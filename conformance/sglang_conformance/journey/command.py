@@ -36,10 +36,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(
         "--sglang",
         choices=("auto", "reference", "installed"),
-        default="auto",
-        help="the host: the kit's re-implementation, or the installed SGLang (auto: that, where there is one)",
+        default="reference",
+        help="the host: the kit's re-implementation (default); the installed SGLang starts no server here yet",
     )
-    add("--contract", metavar="RELEASE", help="the SGLang release (default: the installed one; else the newest)")
+    add("--contract", metavar="RELEASE", help="the SGLang release (default: the newest)")
     add(
         "--model",
         metavar="NAME[,NAME]",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..hosts import lacking, serving
+from ..hosts import serving
 from ..hosts.enter import load_device_backends
 from ..probes.observe import changes, observe
 from ..probes.server import Probe, adopt_orphans
@@ -29,6 +29,10 @@ from .trace import END, TOKEN, Role
 _ENGINE = "sglang.srt.entrypoints.engine"
 _GRACE = 3.0
 """Seconds that what a server has left may take to be gone."""
+_NOT_INSTALLED = (
+    "a server of several processes is started in the reference only: the installed SGLang tells its launching process "
+    "of a failure by a signal, and ends its workers by one"
+)
 
 
 def launch(
@@ -44,12 +48,12 @@ def launch(
     adopt_orphans()
     load_device_backends()
     if stage.host == "installed":
-        _see_that_it_imports()
+        raise serving.NotServed(_NOT_INSTALLED)
     wanted.checkpoint.write(place / "model")
     before, files = observe(), left.shared_memory()
     recorder = attaching.start(Role("launcher"), stage.contract, place).recorder
     seam = Attended(place, stage.contract.to_json(), stage.subject.world().hidden, deadline)
-    launcher = _Launcher(probe, stage.host, wanted, device, place / "model", seam, recorder, new, deadline)
+    launcher = _Launcher(probe, wanted, device, place / "model", seam, recorder, new, deadline)
     error = ""
     try:
         for _ in range(starts):
@@ -68,7 +72,6 @@ class _Launcher:
     """Starts servers, one after the other."""
 
     probe: Probe
-    host: str
     leg: Leg
     device: str
     model: Path
@@ -104,9 +107,8 @@ class _Launcher:
         told["asked"] = {name: asked[name] for name in settled.LOOKED_AT if name in asked}
         told["arguments"] = settled.values(arguments)
         attended = type("Engine", (module.Engine,), {"run_scheduler_process_func": staticmethod(self.seam)})
-        patience = {"_deadline": self.deadline} if self.host == "reference" else {}
         try:
-            engine = attended(server_args=arguments, **patience)
+            engine = attended(server_args=arguments, _deadline=self.deadline)
         except Exception:
             told["unsendable"] = settled.unsendable(arguments)
             raise
@@ -148,11 +150,3 @@ class _Launcher:
         parameters = {"temperature": 0.0, "max_new_tokens": new, "ignore_eos": True}
         answers = engine.generate(input_ids=[list(prompt) for prompt in prompts], sampling_params=parameters)
         return [[int(token) for token in answer["output_ids"]] for answer in answers]
-
-
-def _see_that_it_imports() -> None:
-    """Raises NotServed where the installed SGLang's engine does not import here, with what is missing."""
-    try:
-        importlib.import_module(_ENGINE)
-    except Exception as error:
-        raise serving.NotServed(lacking.told(error, (_ENGINE,))) from error
