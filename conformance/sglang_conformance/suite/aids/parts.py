@@ -48,18 +48,40 @@ def part(name: str, *modules: str) -> Any:
     return found
 
 
+# Where SGLang's own code asks for a server's settings and groups, and says that there are none.
+_OF_A_SERVER = (
+    "sglang.srt.runtime_context",
+    "sglang.srt.server_args",
+    "sglang.srt.distributed.parallel_state",
+    "sglang.srt.layers.dp_attention",
+)
+
+
 def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str = "") -> Any:
-    """What an action gives; a violation where it raises, unless for want of a package that SGLang's own code wants."""
+    """What an action gives; a violation where it raises.
+
+    NotCovered where it does so for want of a package that SGLang's own code wants, or of a server around it.
+    """
     try:
         return expect.attempt(call, action, where=where, cause=cause).value
     except expect.Violation as violation:
         raised = violation.__context__
         if isinstance(raised, ImportError) and raised_in_sglang(raised):
             raise expect.NotCovered(f"{call} cannot be seen on this host: {_told(raised)}") from violation
+        if raised is not None and _innermost(raised) in _OF_A_SERVER:
+            raise expect.NotCovered(f"{call} is only to be made within a server: {_told(raised)}") from violation
         raise
 
 
-def _told(error: Exception) -> str:
+def _innermost(error: BaseException) -> str:
+    """The module whose line raised an error."""
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        name, trace = str(trace.tb_frame.f_globals.get("__name__", "")), trace.tb_next
+    return name
+
+
+def _told(error: BaseException) -> str:
     """Why, and how to mend it where a package lacks."""
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if missing and missing != "sglang":
