@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._contract import since
 from .._partial import Partial
 from ..mem_cache import _requests
 from .io_struct import BatchTokenIDOutput
@@ -24,14 +25,21 @@ class Results(Partial):
     chunked_req: Req | None
 
     def process_batch_result(self, batch: ScheduleBatch, result: GenerationBatchResult) -> None:
-        """Give each request its next token; what has ended gives back what it holds, and is sent out."""
+        """Give each request its next token; what has ended gives back what it holds, and is sent out.
+
+        After a prefill, slots are given back in one group from 0.5.18 on, where allocators copy what they keep back:
+        the rows that it stands in are written to before the group ends.
+        """
         tokens = result.next_token_ids.tolist()
-        self.token_to_kv_pool_allocator.free_group_begin()
         prefill = batch.forward_mode.is_extend()
+        grouped = not prefill or since("0.5.18")
+        if grouped:
+            self.token_to_kv_pool_allocator.free_group_begin()
         told = [
             req for req, token in zip(batch.reqs, tokens, strict=True) if self._give(req, token, after_prefill=prefill)
         ]
-        self.token_to_kv_pool_allocator.free_group_end()
+        if grouped:
+            self.token_to_kv_pool_allocator.free_group_end()
         self._send(told)
 
     def _give(self, req: Req, token: int, *, after_prefill: bool) -> bool:
