@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,7 @@ from . import collection
 from .certificate import folder, waivers
 from .config import Config, resolve
 from .errors import OptionError
+from .journey import shared
 from .judge import Judge
 from .probes import client
 from .recorder import ADDRESS, FACTS, Recorder
@@ -90,6 +92,7 @@ def _start(config: pytest.Config, options: Config) -> str:
         return ""
     zygote = client.start(preloaded(in_tree=options.subject.in_tree))
     config.add_cleanup(zygote.close)
+    config.add_cleanup(partial(shared.forget, zygote.address))
     return zygote.address
 
 

@@ -74,14 +74,18 @@ class Session:
 
     @cached_property
     def launched(self) -> Launched:
-        """A server of the platform, started twice as SGLang starts it, in processes of its own."""
+        """A server of the platform, started twice as SGLang starts it, in processes of its own: once in a run."""
+        from .journey import shared
         from .journey.launched import Launched
         from .journey.leg import Leg
 
         leg = Leg()
         if not self.config.subject.in_tree and not self.story.has_instance:
             return Launched(leg, obstacle=self.story.obstacle or "the plugin does not come to life")
-        return self._stages.launch(leg, starts=2)
+        if self._workers == 1:
+            return self._stages.launch(leg, starts=2)
+        patience = 4 * (self.config.deadline + client.START_DEADLINE)
+        return shared.once(self._address, lambda: self._stages.launch(leg, starts=2), patience)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from journey.stories import launcher, stopped, worker
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.model import Contract
-from sglang_conformance.journey import launched, left, settled
+from sglang_conformance.journey import launched, left, settled, shared
 from sglang_conformance.journey.attended import Attended, facts_of, stack_of
 from sglang_conformance.journey.launched import Launched, Start, likeliest
 from sglang_conformance.journey.leg import Leg
@@ -154,3 +155,23 @@ def test_what_a_server_leaves_is_found_and_what_ends_is_not() -> None:
 def test_the_oracles_tokens_are_those_of_the_models_prompts() -> None:
     found = likeliest(LEG, 4)
     assert [len(tokens) for tokens in found] == [4] * len(LEG.checkpoint.prompts)
+
+
+def test_a_record_is_made_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made: list[int] = []
+
+    def make() -> Launched:
+        made.append(1)
+        return failing()
+
+    found = [shared.once("run", make, 20.0) for _ in range(2)]
+    assert made == [1]
+    assert found[0] == found[1]
+    with shared._alone(tmp_path / "run.lock", 0.0) as alone:
+        assert alone
+        assert shared.once("run", make, 0.0).error == HEARD  # another process is at it for too long
+    assert made == [1, 1]
+    shared.forget("run")
+    shared.forget("run")
+    assert list(tmp_path.iterdir()) == []

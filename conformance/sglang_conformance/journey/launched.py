@@ -1,4 +1,7 @@
-"""A server that was started as SGLang starts it, as a record: what each of its processes did, and what it served."""
+"""A server that was started as SGLang starts it, as a record: what each of its processes did, and what it served.
+
+PYTEST_DONT_REWRITE
+"""
 
 from __future__ import annotations
 
