@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from hypothesis import example, given
 
 from ..journey.leg import Leg
+from ..journey.served import Served
 from . import expect
 from .aids import answers, holdings
 from .declare import on_ranks, requirement
@@ -87,9 +88,9 @@ def test_serving_does_not_eat_memory(member: Member, platform: Any) -> str:
         return _ON_HOST
     server, used = pressing.pressed(member), []
     for _ in range(_ROUNDS):
-        server.serve(schedules.HANDFUL)
+        served = server.serve(schedules.HANDFUL)
         used.append(_usage(member, platform))
-    return _judged(used, platform, f"serving {server.serving.leg}, {_ROUNDS} times the same requests")
+    return _judged(used, served, f"serving {server.serving.leg}, {_ROUNDS} times the same requests")
 
 
 @requirement("JOUR-045")
@@ -100,10 +101,10 @@ def test_server_gives_back_what_it_took(member: Member, platform: Any) -> str:
     leg, used = Leg("llama", arguments=(*PAGED, ("max_total_tokens", _LARGE))), []
     for _ in range(_ROUNDS - 1):
         with pressing.server(member, leg) as server:
-            server.serve(schedules.HANDFUL[:1])
+            served = server.serve(schedules.HANDFUL[:1])
         del server
         used.append(_usage(member, platform))
-    return _judged(used, platform, f"serving {leg} by {_ROUNDS - 1} servers, one after another")
+    return _judged(used, served, f"serving {leg} by {_ROUNDS - 1} servers, one after another")
 
 
 def _usage(member: Member, platform: Any) -> float:
@@ -113,18 +114,18 @@ def _usage(member: Member, platform: Any) -> float:
     return answers.number(expect.ask(platform, "get_current_memory_usage", member.device))
 
 
-def _judged(used: Sequence[float], platform: Any, call: str) -> str:
+def _judged(used: Sequence[float], served: Served, call: str) -> str:
     """Fail where more is in use each time. The first may have brought what is kept for good."""
     shown = ", ".join(f"{each:.0f}" for each in used)
     grows = all(later > former for former, later in pairwise(used))
-    where = expect.place_of(platform, "get_current_memory_usage")
+    vendors = [f"the {part}, {served.classes[part]}" for part, place in served.places.items() if place]
     expect.that(
         not grows,
         expected="no more in use after the last time than after one before it",
         seen=f"{shown} bytes",
         call=f"{call}; platform.get_current_memory_usage() after each",
-        where=where,
-        cause="a pool, an attention backend or a graph runner of the platform's keeps tensors that nobody needs",
+        where=next(filter(None, served.places.values()), ""),
+        cause=f"something keeps tensors that nobody needs; of the platform's are here: {'; '.join(vendors) or 'none'}",
     )
     return f"{shown} bytes in use"
 
