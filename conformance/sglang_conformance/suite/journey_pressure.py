@@ -22,7 +22,7 @@ from .serving import pressing, schedules
 from .serving.legs import PAGED
 from .serving.schedules import Schedule
 
-_WORTH = 16  # usual examples: a schedule takes that much longer
+_WORTH = 25  # usual examples: a schedule takes that much longer
 _ROUNDS = 5
 _LARGE = 16384  # slots: what is kept of a server must show where memory is counted by large blocks
 _ALL: Mapping[str, Any] = {
