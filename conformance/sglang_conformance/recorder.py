@@ -69,6 +69,13 @@ class Recorder:
         """Tell an xdist worker where the warm process is."""
         node.workerinput[ADDRESS] = self._address
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Have checks that share what takes long run in one worker."""
+        from . import dealing
+
+        return dealing.scheduler(config, log)
+
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what an xdist worker learnt of the platform."""
         self._learnt.update(getattr(node, "workeroutput", {}).get(FACTS, {}))

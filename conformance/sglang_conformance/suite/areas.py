@@ -65,6 +65,9 @@ AREAS = (
 SERVING = frozenset({"journey", "journey_on_ranks", "journey_graphs", "journey_pressure"})
 """The areas whose checks have models served: what they need of the host takes long to import."""
 
+LAUNCHING = frozenset({"journey_roles"})
+"""The areas whose checks look at a server that was started once, in processes of its own."""
+
 
 def module_name(area: str) -> str:
     """The module that holds an area's checks."""
