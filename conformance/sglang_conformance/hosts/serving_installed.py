@@ -149,6 +149,8 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
     Raises NotServed where SGLang lacks something here that the model wants.
     """
     load()
+    if server_args.pp_size > 1:
+        raise NotServed("SGLang's loop for the stages of a pipeline is not driven step by step inside the real SGLang")
     architectures = _architectures(server_args)
     for architecture in architectures:
         _must_import(f"sglang.srt.models.{_MODELS[architecture]}")
