@@ -1,7 +1,7 @@
 """Fail unless two certificates end every requirement alike.
 
-A host-defect may stand against a pass, and a known difference against what it is known to be. What the real SGLang cannot
-show here may be blocked or not run.
+A host-defect may stand against a pass, and a known difference against what it is known to be. What the real SGLang
+cannot show here may be blocked or not run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERVING = {("sim", "0.5.23")}
 """The platforms and releases that the real SGLang serves models on here, on one rank: see docs/host-defects.md."""
 ON_ONE_RANK = tuple(f"JOUR-{number:03}" for number in range(1, 11))
 UNSEEN = ("JOUR-", "ARG-016", *(f"FAC-{number:03}" for number in range(29, 53)))
-"""What needs parts of the real SGLang that may not import, or work outside a server, here; on the reference all is there."""
+"""What needs parts of the real SGLang that may not import here, or not work outside a server."""
 
 
 def main(one: str, other: str) -> int:
