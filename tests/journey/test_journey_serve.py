@@ -50,14 +50,6 @@ def test_usual_requests_come_together_between_and_after() -> None:
     assert [request.prompt for request in usual] == list(Leg("llama").checkpoint.prompts)
 
 
-def test_seats_are_numbered_and_have_their_devices() -> None:
-    seats = serve.seats(Leg(tp=2), "sim", 1234, {0: 1, 1: 0})
-    assert [(seat.number, seat.kind, seat.device, seat.port) for seat in seats] == [
-        (0, "sim", 1, 1234),
-        (1, "sim", 0, 1234),
-    ]
-
-
 def test_line_of_a_class_is_the_vendors_first(kernels: Any, tmp_path: Path) -> None:
     derived = type("Derived", (kernels.Pool,), {"__module__": "torch.nn"})
     assert serve._line(kernels.Pool) == f"{tmp_path / 'vendors_kernels.py'}:5"

@@ -106,15 +106,20 @@ class Server:
             "rows_total": int(scheduler.req_to_token_pool.size),
         }
 
-    def classes(self) -> dict[str, str]:
-        """Which classes serve: of the pool, the allocator, the attention backend and the graph runner."""
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a platform may give: the pool, the allocator, the attention backend and, if any, the graph runner."""
         found = {
             "pool": self.pool,
             "allocator": self.allocator,
             "attention": self.runner.attn_backend,
             "graphs": self.graphs,
         }
-        return {what: f"{type(it).__module__}.{type(it).__qualname__}" for what, it in found.items() if it is not None}
+        return {what: part for what, part in found.items() if part is not None}
+
+    def classes(self) -> dict[str, str]:
+        """Which classes these are."""
+        return {what: f"{type(part).__module__}.{type(part).__qualname__}" for what, part in self.parts.items()}
 
     @staticmethod
     def retracted(requests: Iterable[Any]) -> int:

@@ -153,8 +153,5 @@ def _start(told: Mapping[str, Any]) -> Start:
 
 def likeliest(leg: Leg, count: int) -> tuple[tuple[int, ...], ...]:
     """For each prompt of the model, the tokens that float64 says."""
-    from ..oracles.decoders.decoder import Decoder
-
-    model = leg.checkpoint
-    found = Decoder.of(model.config, model.weights()).continued(model.prompts, count)
+    found = leg.decoder.continued(leg.checkpoint.prompts, count)
     return tuple(each.tokens for each in found)

@@ -23,7 +23,6 @@ from . import attaching, left, settled
 from .attended import Attended
 from .leg import Leg
 from .recording import Recorder
-from .serve import REQUESTS, SLOTS
 from .trace import END, TOKEN, Role
 
 _ENGINE = "sglang.srt.entrypoints.engine"
@@ -102,7 +101,7 @@ class _Launcher:
         begun = time.monotonic()
         importlib.import_module("sglang.srt.plugins").load_plugins()
         module = importlib.import_module(_ENGINE)
-        asked = self._asked()
+        asked = {"log_level": "error", **self.leg.asked(str(self.model), self.device)}
         arguments = serving.arguments(asked, graphs=self.leg.graphs)
         told["asked"] = {name: asked[name] for name in settled.LOOKED_AT if name in asked}
         told["arguments"] = settled.values(arguments)
@@ -122,28 +121,6 @@ class _Launcher:
             engine.shutdown()
             told["ended"] = time.monotonic() - begun
             told["exits"] = [process.exitcode for process in processes]
-
-    def _asked(self) -> dict[str, Any]:
-        """What the user asks for: nothing about attention, so that it is the platform's to choose.
-
-        The device is named: where a machine has CUDA too, SGLang takes that (0.5.23, srt/utils/common.py).
-        """
-        return {
-            "device": self.device,
-            "model_path": str(self.model),
-            "skip_tokenizer_init": True,
-            "dtype": self.leg.dtype,
-            "tp_size": self.leg.tp,
-            "pp_size": self.leg.pp,
-            "ep_size": self.leg.ep,
-            "random_seed": 42,
-            "mem_fraction_static": 0.5,
-            "max_total_tokens": SLOTS,
-            "max_running_requests": REQUESTS,
-            "disable_radix_cache": True,
-            "log_level": "error",
-            **dict(self.leg.arguments),
-        }
 
     @staticmethod
     def _generate(engine: Any, prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:

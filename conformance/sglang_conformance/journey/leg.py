@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from .checkpoints import CHECKPOINTS, Checkpoint
+
+if TYPE_CHECKING:
+    from ..oracles.decoders.decoder import Decoder
+
+_SLOTS = 512
+_REQUESTS = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,32 @@ class Leg:
         """The model. Raises KeyError for one that there is not."""
         return CHECKPOINTS[self.model]
 
+    @property
+    def decoder(self) -> Decoder:
+        """The oracle of the model, made once a process."""
+        return _decoder(self.model)
+
+    def asked(self, folder: str, device: str) -> dict[str, Any]:
+        """What the user asks for: nothing about attention, so that it is the platform's to choose.
+
+        The device is named: where a machine has CUDA too, SGLang takes that (0.5.23, srt/utils/common.py).
+        """
+        return {
+            "model_path": folder,
+            "skip_tokenizer_init": True,
+            "device": device,
+            "dtype": self.dtype,
+            "tp_size": self.tp,
+            "pp_size": self.pp,
+            "ep_size": self.ep,
+            "random_seed": 42,
+            "mem_fraction_static": 0.5,
+            "max_total_tokens": _SLOTS,
+            "max_running_requests": _REQUESTS,
+            "disable_radix_cache": True,
+            **dict(self.arguments),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The leg as plain data; :meth:`from_json` reads it back unchanged."""
         return {**vars(self), "graphs": list(self.graphs), "arguments": [list(pair) for pair in self.arguments]}
@@ -67,6 +100,12 @@ class Leg:
 
     def with_arguments(self, asked: Mapping[str, Any]) -> Leg:
         """The same leg, with more asked for."""
-        from dataclasses import replace
-
         return replace(self, arguments=tuple({**dict(self.arguments), **asked}.items()))
+
+
+@lru_cache(maxsize=8)
+def _decoder(model: str) -> Decoder:
+    from ..oracles.decoders.decoder import Decoder
+
+    checkpoint = CHECKPOINTS[model]
+    return Decoder.of(checkpoint.config, checkpoint.weights())

@@ -10,7 +10,7 @@ import inspect
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from .leg import Leg, Request
 from .served import Answer, Memory, Served
 from .watch import Token, Watch, plain
 
-SLOTS = 512
-REQUESTS = 16
 _MOST_STEPS = 2000
 
 
@@ -44,29 +42,10 @@ def server(leg: Leg, seat: Seat) -> Iterator[serving.Server]:
     """The leg's server on this rank, for a while."""
     with serving.surroundings(), tempfile.TemporaryDirectory(prefix="journey-") as folder:
         leg.checkpoint.write(Path(folder))
-        asked = serving.arguments(_asked(leg, folder, seat.kind), graphs=leg.graphs)
+        asked = serving.arguments(leg.asked(folder, seat.kind), graphs=leg.graphs)
         pp_rank, tp_rank = divmod(seat.number, leg.tp)
         with serving.serving(asked, device=seat.device, tp_rank=tp_rank, pp_rank=pp_rank, port=seat.port) as made:
             yield made
-
-
-def _asked(leg: Leg, folder: str, kind: str) -> dict[str, Any]:
-    """What the user asks for: nothing about attention, so that it is the platform's to choose."""
-    return {
-        "model_path": folder,
-        "skip_tokenizer_init": True,
-        "device": kind,
-        "dtype": leg.dtype,
-        "tp_size": leg.tp,
-        "pp_size": leg.pp,
-        "ep_size": leg.ep,
-        "random_seed": 42,
-        "mem_fraction_static": 0.5,
-        "max_total_tokens": SLOTS,
-        "max_running_requests": REQUESTS,
-        "disable_radix_cache": True,
-        **dict(leg.arguments),
-    }
 
 
 @dataclass
@@ -79,14 +58,13 @@ class Serving:
     watched: bool = True
     _answers: dict[str, Answer] = field(default_factory=dict)
     _requests: dict[str, Any] = field(default_factory=dict)
-    _retracted: set[tuple[str, int]] = field(default_factory=set)
-    _cached: int = 0
+    _slots: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def serve(self, requests: Sequence[Request]) -> Served:
         """Have all requests served to their end. Raises Stuck where that does not come."""
         began = time.perf_counter()
         self._answers = {request.name: Answer(request) for request in requests}
-        self._requests, self._cached = {}, 0
+        self._requests = {}
         before = self._memory()
         watch = Watch(self.server.runner.model, self._beside)
         steps, step = 0, 0
@@ -106,7 +84,6 @@ class Serving:
                 if step > _MOST_STEPS:
                     raise Stuck(f"{_MOST_STEPS} steps, and the requests are not done")
         self._settle()
-        self._cached = sum(int(request.cached_tokens) for request in self._requests.values())
         return Served(
             self.leg,
             self.rank,
@@ -116,11 +93,11 @@ class Serving:
             self._memory(),
             captured=self.server.captured,
             retracted=self.server.retracted(self._requests.values()),
-            cached=self._cached,
+            cached=sum(int(request.cached_tokens) for request in self._requests.values()),
             steps=steps,
             seconds=time.perf_counter() - began,
             classes=self.server.classes(),
-            places=self._places(),
+            places={what: _line(type(part)) for what, part in self.server.parts.items()},
         )
 
     def _around(self, watch: Watch) -> Callable[[Any, Callable[[], Any]], Any]:
@@ -157,19 +134,18 @@ class Serving:
             made = token.position + 1 - len(answer.request.prompt)  # the number of the token that is chosen by it
             if made >= 0:
                 kept, by = answer.logits[:made], answer.by_graph[:made]
-                self._answers[token.request] = Answer(answer.request, (), (*kept, row), (*by, graph))
+                self._answers[token.request] = replace(answer, logits=(*kept, row), by_graph=(*by, graph))
 
     def _settle(self) -> None:
         for name, request in self._requests.items():
             answer = self._answers[name]
             tokens = tuple(int(token) for token in request.output_ids)
-            count = len(tokens)
-            self._answers[name] = Answer(
-                answer.request,
-                tokens,
-                answer.logits[:count],
-                answer.by_graph[:count],
-                serving.reason(request),
+            self._answers[name] = replace(
+                answer,
+                tokens=tokens,
+                logits=answer.logits[: len(tokens)],
+                by_graph=answer.by_graph[: len(tokens)],
+                reason=serving.reason(request),
             )
 
     def _beside(self, name: str, module: Any, given: Any) -> Iterator[tuple[str, str, Any, Sequence[Token]]]:
@@ -191,16 +167,6 @@ class Serving:
             return
         yield f"token_to_kv_pool.{layer}", "k", keys[at], rows
         yield f"token_to_kv_pool.{layer}", "v", pool.get_value_buffer(layer)[at], rows
-
-    def _places(self) -> dict[str, str]:
-        server = self.server
-        parts = {
-            "pool": server.pool,
-            "allocator": server.allocator,
-            "attention": server.runner.attn_backend,
-            "graphs": server.graphs,
-        }
-        return {what: _line(type(it)) for what, it in parts.items() if it is not None}
 
     def _memory(self) -> Memory:
         return Memory(**self.server.memory())
@@ -227,8 +193,3 @@ def _line(kind: type) -> str:
             if is_vendor(file):
                 return f"{file}:{inspect.getsourcelines(each)[1]}"
     return ""
-
-
-def seats(leg: Leg, kind: str, port: int, devices: Mapping[int, int]) -> list[Seat]:
-    """A seat for each rank, on these devices."""
-    return [Seat(number, kind, devices.get(number, 0), port) for number in range(leg.size)]

@@ -14,7 +14,7 @@ from ...journey.birth import Birth, Truth
 from ...journey.leg import Leg
 from ...journey.served import Answer, Served
 from ...journey.watch import Token
-from ...oracles.decoders.decoder import Decoder, Trace
+from ...oracles.decoders.decoder import Trace
 from ...oracles.decoders.points import Place
 from .. import expect
 from . import blaming
@@ -22,11 +22,6 @@ from . import blaming
 OPERATORS = ("residual", "norm", "activation", "rope", "topk")
 _LOGITS = "logits_processor"
 LAYERS = ("embedding", "linear", "router", "experts", "logits")
-
-
-def decoder(leg: Leg) -> Decoder:
-    """The oracle of a leg's model."""
-    return _decoder(leg.model)
 
 
 def truth(served: Served) -> Truth:
@@ -91,7 +86,7 @@ def likeliest_are_taken(served: Served) -> str:
     count = 0
     for answer in served.answers.values():
         for made, (token, logits) in enumerate(zip(answer.tokens, answer.logits, strict=False)):
-            known = logits[: decoder(served.leg).config["vocab_size"]]
+            known = logits[: served.leg.decoder.config["vocab_size"]]
             call = f"serving {served.leg}: token {made} of request {answer.request.name}"
             if np.isnan(known).any():
                 raise expect.NotReached(f"{call}: the logits are not all numbers")
@@ -246,12 +241,6 @@ def _told(token: Token) -> str:
     return f"position {token.position} of request {token.request}"
 
 
-@lru_cache(maxsize=8)
-def _decoder(model: str) -> Decoder:
-    checkpoint = Leg(model).checkpoint
-    return Decoder.of(checkpoint.config, checkpoint.weights())
-
-
 @lru_cache(maxsize=64)
 def _truth(
     model: str, dtype: str, sequences: tuple[tuple[int, ...], ...], names: tuple[str, ...], place: Place
@@ -263,6 +252,6 @@ def _truth(
 @lru_cache(maxsize=64)
 def _traced(model: str, dtype: str, sequences: tuple[tuple[int, ...], ...]) -> tuple[Trace, Mapping[str, Any]]:
     """What the oracle gives for these sequences, and the tolerances: the same for every rank."""
-    oracle = _decoder(model)
+    oracle = Leg(model).decoder
     trace = oracle.trace(sequences)
     return trace, tolerances.along(oracle, trace, dtype)

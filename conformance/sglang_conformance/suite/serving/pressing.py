@@ -148,7 +148,7 @@ def _doubtful(served: Served) -> bool:
     import numpy as np
 
     answers = list(served.answers.values())
-    trace = judging.decoder(served.leg).trace([answer.sequence for answer in answers])
+    trace = served.leg.decoder.trace([answer.sequence for answer in answers])
     for number, answer in enumerate(answers):
         if len(answer.tokens) != answer.request.new:
             return True
