@@ -1,4 +1,4 @@
-"""What the commands share of the terminal: how wide it is, printing to it, and files that cannot be written."""
+"""What the commands share of the terminal and of files: how wide it is, printing to it, and what can be written."""
 
 from __future__ import annotations
 
@@ -63,3 +63,13 @@ def see_that_it_can_be_written(option: str, path: Path | None, *, printed: bool 
         raise OptionError(f"{option}={path}: there is no folder {path.parent}; make it, or name another")
     if path.is_dir():
         raise OptionError(f"{option}={path}: that is a folder; name a file")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Put a file there, at once or not at all. Raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pytest
 
 from bench.conftest import SCHEMA
 from bench.taken import SETTING, measured, on_cpu
+from sglang_conformance import console
 from sglang_conformance.bench import record
 from sglang_conformance.bench.model import ENGINES, ITEM_BYTES
 
@@ -52,16 +53,16 @@ def test_figures_are_kept_to_six_digits() -> None:
 def test_file_is_replaced_at_once(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     file.write_text("old")
-    record.write(file, "new")
-    record.write(tmp_path / "plot.png", b"\x89")
+    console.write(file, "new")
+    console.write(tmp_path / "plot.png", b"\x89")
     assert file.read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "plot.png"]
 
 
 def test_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
-        record.write(tmp_path / "nowhere" / "bench.json", "new")
+        console.write(tmp_path / "nowhere" / "bench.json", "new")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
-        record.write(tmp_path / "folder", "new")
+        console.write(tmp_path / "folder", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

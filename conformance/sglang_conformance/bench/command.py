@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import math
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..console import say, see_that_it_can_be_written, told
-from ..contract.errors import ContractError
+from ..commands import UNUSABLE, carried_out, chosen, deadline, ended
+from ..console import say, see_that_it_can_be_written, write
 from ..errors import OptionError
-from ..hosts.choose import HostError, choose
-from ..subject import UnknownPlatform, find
 from . import against, plot, record, sizes, table
 from .measuring import Bench, BenchError, Plan, bench, cases
 from .model import ENGINES, YARDSTICKS, Measured
 
+_COMMAND = "bench"
 DEFAULT_DTYPES = "float32"
 DEFAULT_WARMUP, DEFAULT_ITERATIONS = 5, 20
 DEFAULT_DEADLINE = 60.0
 _OF_YOUR_CHOICE = tuple(name for name in ENGINES if name not in YARDSTICKS)
-
-RIGHT, WRONG, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -73,27 +70,23 @@ def run(options: argparse.Namespace) -> int:
         before = against.load(options.against) if options.against else None
         _see_that_it_can_be_written(options)
     except OptionError as error:
-        return _end(str(error), UNUSABLE)
+        return ended(_COMMAND, str(error), UNUSABLE)
+    return carried_out(_COMMAND, lambda: _told(plan, options, before), BenchError)
+
+
+def _told(plan: Plan, options: argparse.Namespace, before: Mapping[str, Any] | None) -> bool:
+    """Measure, tell it, and write what was asked for; whether every value is right."""
     measured: list[Measured] = []
-    try:
-        with bench(plan) as ranks:
-            setting = _measure(plan, ranks, measured)
-        say(("", *table.closing(measured)))
-        if before is not None:
-            say(("", *against.lines(before, record.to_json(setting, measured))))
-        if options.json:
-            record.write(options.json, record.dumps(setting, measured))
-        if options.plot:
-            record.write(options.plot, plot.draw(setting, measured, options.plot.suffix.lower()))
-    except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        return WRONG
-    except OSError as error:
-        return _end(told(error), WRONG)
-    except BenchError as error:
-        return _end(str(error), WRONG)
-    except KeyboardInterrupt:
-        return _end("interrupted", INTERRUPTED)
-    return WRONG if any(each.wrong for each in measured) else RIGHT
+    with bench(plan) as ranks:
+        setting = _measure(plan, ranks, measured)
+    say(("", *table.closing(measured)))
+    if before is not None:
+        say(("", *against.lines(before, record.to_json(setting, measured))))
+    if options.json:
+        write(options.json, record.dumps(setting, measured))
+    if options.plot:
+        write(options.plot, plot.draw(setting, measured, options.plot.suffix.lower()))
+    return not any(each.wrong for each in measured)
 
 
 def _measure(plan: Plan, ranks: Bench, measured: list[Measured]) -> record.Setting:
@@ -110,17 +103,12 @@ def _measure(plan: Plan, ranks: Bench, measured: list[Measured]) -> record.Setti
 
 def _plan(options: argparse.Namespace) -> Plan:
     """The run that the options ask for; raises OptionError with one clear line."""
-    try:
-        host = choose(options.sglang, options.contract)
-        subject = find(options.name, host.contract)
-    except (HostError, UnknownPlatform, ContractError) as error:
-        raise OptionError(str(error).removeprefix("--platform=")) from error
+    host, subject = chosen(options)
     if options.warmup < 0:
         raise OptionError(f"--warmup={options.warmup}: 0 or more is needed")
     if options.iterations < 1:
         raise OptionError(f"--iterations={options.iterations}: at least 1 is needed")
-    if not 0 < options.deadline < math.inf:
-        raise OptionError(f"--deadline={options.deadline:g}: a number of seconds above 0 is needed")
+    seconds = deadline(options)
     dtypes = sizes.dtypes(options.dtype)
     return Plan(
         subject=subject,
@@ -131,7 +119,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         engines=(*sizes.engines(options.engines, _OF_YOUR_CHOICE), *YARDSTICKS),
         warmup=options.warmup,
         iterations=options.iterations,
-        deadline=options.deadline,
+        deadline=seconds,
     )
 
 
@@ -141,8 +129,3 @@ def _see_that_it_can_be_written(options: argparse.Namespace) -> None:
         plot.require(options.plot)
     see_that_it_can_be_written("--json", options.json)
     see_that_it_can_be_written("--plot", options.plot)
-
-
-def _end(message: str, status: int) -> int:
-    print(f"sglang-conformance bench: {message}", file=sys.stderr)
-    return status

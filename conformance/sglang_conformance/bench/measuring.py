@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..blame import stack_in, vendor_line
 from ..config import Config
 from ..grounds import Ground
 from ..hosts.choose import Host
 from ..probes import client
 from ..probes.client import Warm
-from ..probes.result import Failure, Result, ZygoteError
+from ..probes.result import ZygoteError
 from ..ranked_result import cause
 from ..ranks.group import GroupError, Setup
 from ..ranks.pool import Pool
 from ..ranks.report import GroupReport
+from ..resolved import NotResolved, resolved, told, why
 from ..stages import Stages
 from ..subject import Subject
 from ..suite import jobs
@@ -177,23 +177,10 @@ def _preloaded(subject: Subject) -> tuple[str, ...]:
 
 def _opened(plan: Plan, zygote: Warm) -> Bench:
     stages = Stages(zygote, plan.config, plan.subject.world(), workers=1, cluster=None)
-    platform, result = stages.platform
-    if platform is None:
-        raise BenchError(f"the platform could not be resolved: {_why(result)}")
-    _require(plan.subject, result.value)
+    platform, facts = resolved(plan.subject, stages, "measured")
     if stages.devices.failure is not None:
-        raise BenchError(f"the platform's devices could not be counted: {_why(stages.devices)}")
-    return Bench(plan, stages.ground(), platform, result.value)
-
-
-def _require(subject: Subject, facts: Mapping[str, Any]) -> None:
-    """See that it is the platform that was asked for: SGLang goes on without one where it finds no such device."""
-    kind = str(facts["enum"])
-    if kind == "UNSPECIFIED" or (subject.in_tree and kind != subject.name.upper()):
-        raise BenchError(
-            f"SGLang finds no {subject.name} on this machine, and resolves to {facts['class']} "
-            f"on {facts['device_type']} instead: nothing of {subject.name} would be measured"
-        )
+        raise BenchError(f"the platform's devices could not be counted: {why(stages.devices)}")
+    return Bench(plan, stages.ground(), platform, facts)
 
 
 @contextlib.contextmanager
@@ -203,12 +190,8 @@ def _told() -> Iterator[None]:
         yield
     except GroupError as error:
         raise BenchError(f"the ranks did not come to life: {_line(error.report, '')}") from error
-    except ZygoteError as error:
+    except (NotResolved, ZygoteError) as error:
         raise BenchError(str(error)) from error
-
-
-def _why(result: Result) -> str:
-    return _failure(result.failure, result.output) if result.failure is not None else "it did not say why"
 
 
 def _line(report: GroupReport, where: str) -> str:
@@ -216,18 +199,7 @@ def _line(report: GroupReport, where: str) -> str:
     rank = cause(report)
     at = f"{PARTS[rank.part]}: " if where and rank.part < len(PARTS) else ""
     which = f"rank {rank.rank} of {len(report.ranks)}"
-    return f"{where}{', ' if where else ''}{at}{which}: {_failure(rank.failure, rank.output)}"
-
-
-def _failure(failure: Failure | None, output: str) -> str:
-    if failure is None:
-        return "no failure"
-    text = f"{failure.type}: {failure.message}" if failure.kind == "raised" else failure.message
-    if failure.kind == "hung":
-        text = f"it hung, {text}; a longer --deadline helps where it is only slow"
-    place = vendor_line(failure.frames) or vendor_line(stack_in(output))
-    line = " ".join(text.split())
-    return f"{line} ({place})" if place else line
+    return f"{where}{', ' if where else ''}{at}{which}: {told(rank.failure, rank.output)}"
 
 
 def cases(world_sizes: Sequence[int], dtypes: Sequence[str], sizes: Sequence[int]) -> Iterator[Case]:

@@ -11,11 +11,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..digest import kit_digest
+from ..machine import processor
 from .measuring import Bench, Plan
 from .model import Figures, Measured, Taken, figures
 
@@ -144,26 +144,6 @@ def to_json(setting: Setting, measured: Sequence[Measured]) -> dict[str, Any]:
 def dumps(setting: Setting, measured: Sequence[Measured]) -> str:
     """The record as the text of a file."""
     return json.dumps(to_json(setting, measured), indent=1, allow_nan=False) + "\n"
-
-
-def processor() -> str:
-    """The processor's name, or what stands for it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or "a processor"
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Put a file there, at once or not at all. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _case(measured: Measured) -> dict[str, Any]:

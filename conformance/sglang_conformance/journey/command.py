@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import math
-import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from ..bench.record import write
-from ..console import say, see_that_it_can_be_written, told, width
-from ..contract.errors import ContractError
+from ..commands import UNUSABLE, carried_out, chosen, deadline, ended
+from ..console import say, see_that_it_can_be_written, width, write
 from ..errors import OptionError
-from ..hosts.choose import HostError, choose
-from ..subject import UnknownPlatform, find
 from . import text
 from .running import JourneyError, Plan, travelling
-from .story import Journey
 
+_COMMAND = "journey"
 MODELS = ("llama", "latent", "mixtral")
 FURTHER = ("llama-tied",)
 DTYPES = ("float32", "bfloat16", "float16")
 DEFAULT_DEADLINE = 60.0
 _MOST_RANKS = 8
 _LARGEST_BATCH = 64
-
-SERVED, NOT_SERVED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -73,23 +66,12 @@ def run(options: argparse.Namespace) -> int:
         plan = _plan(options)
         see_that_it_can_be_written("--json", options.json)
     except OptionError as error:
-        return _end(str(error), UNUSABLE)
-    try:
-        journey = _travel(plan)
-        if options.json:
-            write(options.json, journey.dumps())
-    except BrokenPipeError:  # the reader, a pager or head, has seen enough
-        return NOT_SERVED
-    except OSError as error:
-        return _end(told(error), NOT_SERVED)
-    except JourneyError as error:
-        return _end(str(error), NOT_SERVED)
-    except KeyboardInterrupt:
-        return _end("interrupted", INTERRUPTED)
-    return SERVED if journey.good else NOT_SERVED
+        return ended(_COMMAND, str(error), UNUSABLE)
+    return carried_out(_COMMAND, lambda: _told(plan, options.json), JourneyError)
 
 
-def _travel(plan: Plan) -> Journey:
+def _told(plan: Plan, file: Path | None) -> bool:
+    """Serve, tell the story, and write it where that is asked for; whether every leg was served and is right."""
     columns = width()
     with travelling(plan) as travel:
         journey = travel.begun()
@@ -99,27 +81,24 @@ def _travel(plan: Plan) -> Journey:
             journey = replace(journey, legs=(*journey.legs, served))
             say(text.told(served, columns))
     say(text.closing(journey, columns))
-    return journey
+    if file:
+        write(file, journey.dumps())
+    return journey.good
 
 
 def _plan(options: argparse.Namespace) -> Plan:
     """The journey that the options ask for; raises OptionError with one clear line."""
     from .leg import Leg
 
-    try:
-        host = choose(options.sglang, options.contract)
-        subject = find(options.name, host.contract)
-    except (HostError, UnknownPlatform, ContractError) as error:
-        raise OptionError(str(error).removeprefix("--platform=")) from error
+    host, subject = chosen(options)
     if not 1 <= options.tp <= _MOST_RANKS or options.tp & (options.tp - 1):
         raise OptionError(f"--tp={options.tp}: 1, 2, 4 or 8 ranks can share these models")
-    if not 0 < options.deadline < math.inf:
-        raise OptionError(f"--deadline={options.deadline:g}: a number of seconds above 0 is needed")
+    seconds = deadline(options)
     models = _names("--model", options.model, (*MODELS, *FURTHER))
     dtypes = _names("--dtype", options.dtype, DTYPES)
     graphs = _sizes(options.graphs) if options.graphs is not None else ()
     legs = tuple(Leg(model, tp=options.tp, dtype=dtype, graphs=graphs) for model in models for dtype in dtypes)
-    return Plan(subject, host, legs, options.deadline)
+    return Plan(subject, host, legs, seconds)
 
 
 def _names(option: str, given: str, known: Collection[str]) -> tuple[str, ...]:
@@ -136,8 +115,3 @@ def _sizes(given: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= _LARGEST_BATCH for part in parts):
         raise OptionError(f"--graphs={given}: batch sizes from 1 to {_LARGEST_BATCH} are needed, as in 1,2,4,8")
     return tuple(sorted({int(part) for part in parts}))
-
-
-def _end(message: str, status: int) -> int:
-    print(f"sglang-conformance journey: {message}", file=sys.stderr)
-    return status

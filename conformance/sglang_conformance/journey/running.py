@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..bench.record import processor
 from ..blame import stack_in, vendor_line
 from ..config import Config
 from ..digest import kit_digest
 from ..hosts.choose import Host
+from ..machine import processor
 from ..probes import client
-from ..probes.result import Result, ZygoteError
+from ..probes.result import ZygoteError
+from ..resolved import NotResolved, resolved
 from ..stages import Stages
 from ..subject import Subject
 from . import launched
@@ -54,7 +55,8 @@ def travelling(plan: Plan) -> Iterator[Travel]:
     try:
         with _told():
             stages = Stages(client.connect(zygote.address), plan.config, plan.subject.world(), workers=1, cluster=None)
-            yield Travel(plan, stages, _facts(plan.subject, stages))
+            _, facts = resolved(plan.subject, stages, "served")
+            yield Travel(plan, stages, facts)
     finally:
         zygote.close()
 
@@ -120,35 +122,10 @@ def _failure(found: Launched) -> Failure | None:
     return Failure(**{**vars(failure), "cause": vendor_line(stack_in(found.output))})
 
 
-def _facts(subject: Subject, stages: Stages) -> Mapping[str, Any]:
-    """What the platform says it is; JourneyError where it could not be resolved, or is another than was asked for."""
-    platform, result = stages.platform
-    if platform is None:
-        raise JourneyError(f"the platform could not be resolved: {_why(result)}")
-    facts: Mapping[str, Any] = result.value
-    kind = str(facts["enum"])
-    if kind == "UNSPECIFIED" or (subject.in_tree and kind != subject.name.upper()):
-        raise JourneyError(
-            f"SGLang finds no {subject.name} on this machine, and resolves to {facts['class']} on "
-            f"{facts['device_type']} instead: nothing of {subject.name} would be served"
-        )
-    return facts
-
-
-def _why(result: Result) -> str:
-    failure = result.failure
-    if failure is None:
-        return "it did not say why"
-    text = f"{failure.type}: {failure.message}" if failure.kind == "raised" else failure.message
-    place = vendor_line(failure.frames) or vendor_line(stack_in(result.output))
-    line = " ".join(text.split())
-    return f"{line} ({place})" if place else line
-
-
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Let what can go wrong with processes be told in one line."""
     try:
         yield
-    except ZygoteError as error:
+    except (NotResolved, ZygoteError) as error:
         raise JourneyError(str(error)) from error
