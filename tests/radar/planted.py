@@ -33,6 +33,7 @@ _PLATFORM = "from sglang_simulated.device_mixin import SimDeviceMixin\n"
 _DEFAULTS = """\
         if getattr(server_args, "attention_backend", None) is None:
             server_args.attention_backend = ATTENTION_BACKEND
+            attention.register()
 """
 _MODEL_RUNNER, _OVERLAP = "sglang.srt.model_executor.model_runner.ModelRunner", "sglang.srt.managers.overlap_utils"
 _TEMPLATES = "sglang.srt.managers.template_manager"

@@ -44,7 +44,7 @@ class TestHeard(CustomTestCase):
         assert sglang.__version__ == "{release}"
 
     def test_not_covered(self):
-        import sglang.srt.managers
+        import sglang.srt.disaggregation
 
     def test_not_covered_within_a_module(self):
         from sglang import _platform_stubs
@@ -99,7 +99,7 @@ def test_witnesses_are_heard_and_believed(tmp_path: Path, release: str) -> None:
     heard = hear(tmp_path, release)
     assert heard.returncode == 0, heard.stdout + heard.stderr
     assert "1 passed, 2 skipped" in heard.stdout
-    assert "not covered: sglang.srt.managers" in heard.stdout
+    assert "not covered: sglang.srt.disaggregation" in heard.stdout
     assert "not covered: sglang._platform_stubs.anything" in heard.stdout
     (tmp_path / "test_heard.py").write_text(WRONG, encoding="utf-8")
     heard = hear(tmp_path, release)

@@ -73,7 +73,7 @@ def test_server_comes_up_in_processes_of_its_own(launched: Launched) -> str:
         call="ending the server; the exit codes of its workers",
         cause="a worker is killed that has not ended by itself some seconds after the last request",
     )
-    return f"{launched.leg}: ready after {first.ready:.1f} s"
+    return f"{launched.leg}: {len(first.exits)} worker{'s'[: len(first.exits) != 1]}"
 
 
 @requirement("JOUR-055")

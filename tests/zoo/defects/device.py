@@ -108,7 +108,7 @@ DEFECTS = (
     _sim(
         "set-device-does-nothing",
         "DEV-004",
-        "runtime().thread.device = runtime().index_of(device)",
+        "make_current(runtime().index_of(device))",
         "runtime().index_of(device)",
     ),
     Defect(

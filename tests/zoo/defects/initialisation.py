@@ -101,7 +101,7 @@ DEFECTS = (
         (
             Edit(
                 "device_module.py",
-                "    here = runtime()\n    here.thread.device = here.index_of(device)",
+                "    make_current(runtime().index_of(device))",
                 "    raise NotImplementedError",
             ),
         ),
