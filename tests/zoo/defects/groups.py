@@ -230,7 +230,7 @@ DEFECTS = (
         "PG-045",
         "barrier",
         _GROUPS_OF.format("device", "return original()") + _ORIGINAL,
-        deadline=4.0,
+        deadline=8.0,
     ),
     _backend("barrier-of-the-backend-does-nothing", "PG-045", _QUICK),
     _around(
