@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.utils._pytree import tree_leaves, tree_map
 
+from sglang_simulated.arguments import changed, changed_by_name, leaves
 from sglang_simulated.streams import current_stream
 from sglang_simulated.tensor import SimTensor
 
@@ -136,11 +136,14 @@ class SimProcessGroup(dist.ProcessGroup):
 
 
 def _on_host(collective: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    sims = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, SimTensor)]
+    sims = [leaf for leaf in leaves((*args, *kwargs.values())) if isinstance(leaf, SimTensor)]
     if any(current_stream(sim.device).graph is not None for sim in sims):
         raise RuntimeError(f"{BACKEND} cannot be captured in a graph: keep collectives out of the capture")
-    host_args, host_kwargs = tree_map(lambda leaf: leaf._host if isinstance(leaf, SimTensor) else leaf, (args, kwargs))
-    return collective(*host_args, **host_kwargs)
+    return collective(*changed(_host_of, args), **changed_by_name(_host_of, kwargs))
+
+
+def _host_of(leaf: Any) -> Any:
+    return leaf._host if isinstance(leaf, SimTensor) else leaf
 
 
 def _last(works: list[Any]) -> Any:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
+from sglang_simulated.arguments import changed, changed_by_name, leaves
 from sglang_simulated.runtime import runtime
 from sglang_simulated.streams import Stream, StreamContext, current_stream, default_stream
 
@@ -155,7 +155,7 @@ class SimGraph:
     def record(self, func: Any, args: Any, kwargs: Any, result: Any, device_index: int) -> None:
         """Keep one operation that has just run on host tensors, unless it only allocated or only made a view."""
         results = tuple(tensor.detach() for tensor in _tensors(result))
-        inputs = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
+        inputs = {tensor.untyped_storage()._cdata for tensor in _tensors(args, *kwargs.values())}
         only_views = all(tensor.untyped_storage()._cdata in inputs for tensor in results)
         if func.overloadpacket in _ALLOCATIONS or (only_views and not func._schema.is_mutable):
             return
@@ -170,13 +170,16 @@ class SimGraph:
         self._steps.append(_Call(function, tensors))
 
 
-def as_now(tree: tuple[Any, Any]) -> tuple[Any, Any]:
-    """``tree`` with its tensors aliased, for :meth:`SimGraph.record`: same memory, but the shapes of this moment.
+def as_now(args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The arguments with their tensors aliased, for :meth:`SimGraph.record`: same memory, the shapes of this moment.
 
     A later in-place operation on the original, such as ``squeeze_``, would change what a replay sees.
     """
-    now: tuple[Any, Any] = tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, tree)
-    return now
+    return changed(_alias, args), changed_by_name(_alias, kwargs)
+
+
+def _alias(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 class graph:  # noqa: N801 - torch.cuda.graph's name, which SGLang calls on the device module
@@ -227,5 +230,5 @@ def is_current_stream_capturing() -> bool:
     return current_stream().graph is not None
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def _tensors(*values: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves(values) if isinstance(leaf, torch.Tensor)]

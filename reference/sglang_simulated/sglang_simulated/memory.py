@@ -83,22 +83,24 @@ class StorageTracker:
             holding = self._held.get(key)
             if holding is None:
                 ledger.take(nbytes)
-                self._held[key] = _Holding(ledger, nbytes)
-                weakref.finalize(storage, self._free, key).atexit = False
+                holding = self._held[key] = _Holding(storage, self._free)
+                holding.key, holding.ledger, holding.nbytes = key, ledger, nbytes
             elif nbytes > holding.nbytes:
                 holding.ledger.take(nbytes - holding.nbytes)
                 holding.nbytes = nbytes
 
-    def _free(self, key: int) -> None:
+    def _free(self, holding: _Holding) -> None:
         with self._lock:
-            holding = self._held.pop(key)
+            del self._held[holding.key]
         holding.ledger.give(holding.nbytes)
 
 
-class _Holding:
-    def __init__(self, ledger: Ledger, nbytes: int) -> None:
-        self.ledger = ledger
-        self.nbytes = nbytes
+class _Holding(weakref.ref[torch.UntypedStorage]):
+    """What a living storage holds of a device; a weak reference takes far less to make than a finalizer."""
+
+    key: int
+    ledger: Ledger
+    nbytes: int
 
 
 def rounded(nbytes: int) -> int:

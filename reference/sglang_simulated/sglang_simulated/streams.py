@@ -175,7 +175,8 @@ def default_stream(device: DeviceLike = None) -> Stream:
     """The default stream of ``device``, the current device when None: the same object for every thread."""
     here = runtime()
     index = here.index_of(device)
-    return here.default_streams.setdefault(index, Stream(index, stream_id=0))
+    known = here.default_streams.get(index)
+    return known if known is not None else here.default_streams.setdefault(index, Stream(index, stream_id=0))
 
 
 def current_stream(device: DeviceLike = None) -> Stream:

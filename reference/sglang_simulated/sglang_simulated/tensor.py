@@ -8,13 +8,14 @@ check it, run on the host tensors, charged to the device's memory, and wrapped a
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
+from sglang_simulated.arguments import changed, changed_by_name, leaves
 from sglang_simulated.graphs import as_now
 from sglang_simulated.runtime import runtime
 from sglang_simulated.streams import Stream, current_stream
@@ -22,6 +23,7 @@ from sglang_simulated.streams import Stream, current_stream
 _aten = torch.ops.aten
 _DEVICE_KEY = torch._C.DispatchKeySet(torch._C.DispatchKey.PrivateUse1)
 _COPIES = frozenset({_aten.copy_.default, _aten._to_copy.default})
+_ALLOCATIONS = frozenset({_aten.empty.memory_format, _aten.empty_strided.default})
 # Index tensors may stay on the host, as on other devices.
 _TAKE_HOST_INDICES = frozenset(
     {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
@@ -57,7 +59,7 @@ class SimTensor(torch.Tensor):
         An operator with a kernel of its own for this device gets it: SGLang registers its collectives so, for the
         dispatch key that all out-of-tree devices share (0.5.23, srt/utils/common.py).
         """
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "PrivateUse1"):
+        if _has_kernel(func):
             return func.redispatch(_DEVICE_KEY, *args, **(kwargs or {}))
         return run_on_device(func, args, kwargs or {})
 
@@ -97,37 +99,67 @@ def _rebuild(host: torch.Tensor, index: int) -> torch.Tensor:
     return host.to(torch.device("sim", index))
 
 
+class _Facts(NamedTuple):
+    """What does not change of an operator of torch.
+
+    ``draws``: random numbers; ``writes``: to an argument; ``own``: whether torch's own operator has a kernel for this
+    device, None of another's, which may be given one at any time.
+    """
+
+    draws: bool
+    writes: bool
+    own: bool | None
+
+
+@functools.cache
+def _facts(func: Any) -> _Facts:
+    own = _registered(func) if func.namespace in ("aten", "prim") else None
+    return _Facts(torch.Tag.nondeterministic_seeded in func.tags, func._schema.is_mutable, own)
+
+
+def _has_kernel(func: Any) -> bool:
+    own = _facts(func).own
+    return _registered(func) if own is None else own
+
+
+def _registered(func: Any) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "PrivateUse1"))
+
+
 def run_on_device(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run ``func``, a torch operator, where its arguments or its ``device`` argument say.
 
     Raises RuntimeError where the arguments lie on different devices, or where a graph capture forbids the
     operation, and torch.OutOfMemoryError where the result does not fit.
     """
-    leaves = tree_leaves((args, kwargs))
-    sims = [leaf for leaf in leaves if isinstance(leaf, SimTensor)]
+    given = leaves((*args, *kwargs.values()))
+    sims = [leaf for leaf in given if isinstance(leaf, SimTensor)]
     index = _device_of(func, args, kwargs, sims)
     runs_on = runtime().index_of(sims[0].device) if index is None else index
     if index is not None:
-        _require_one_device(func, leaves, sims)
+        _require_one_device(func, given, sims)
         _require_memory(func, args, kwargs, index)
 
     graph = current_stream(runs_on).graph
     if graph is not None:
-        graph.refuse_host_data(func, leaves, to_host=index is None)
-    host_args, host_kwargs = tree_map(lambda leaf: _on_host(leaf, graph is not None), (args, kwargs))
-    step = None if graph is None else as_now((host_args, host_kwargs))
-    draws = torch.Tag.nondeterministic_seeded in func.tags
-    with runtime().random_numbers_of(runs_on) if draws else nullcontext():
+        graph.refuse_host_data(func, given, to_host=index is None)
+    on_host = _on_host if graph is None else _kept_on_host
+    host_args, host_kwargs = changed(on_host, args), changed_by_name(on_host, kwargs)
+    step = None if graph is None else as_now(host_args, host_kwargs)
+    facts = _facts(func)
+    with runtime().random_numbers_of(runs_on) if facts.draws else nullcontext():
         result = func(*host_args, **host_kwargs)
     if graph is not None and step is not None:
         graph.record(func, *step, result, runs_on)
-    if func._schema.is_mutable:
+    if facts.writes:
         for sim in sims:
             _follow_host(sim)
     if index is None:
         return result
     same = {id(sim._host): sim for sim in sims}
-    return tree_map(lambda leaf: _on_device(leaf, index, same), result)
+    if isinstance(result, (list, tuple)):
+        return changed(lambda leaf: _on_device(leaf, index, same), result)
+    return _on_device(result, index, same)
 
 
 # torch.compile runs this as it is, instead of tracing into the simulation.
@@ -154,31 +186,35 @@ def _device_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sims: l
     return runtime().index_of(sims[0].device) if sims else runtime().current_device()
 
 
-def _require_one_device(func: Any, leaves: list[Any], sims: list[SimTensor]) -> None:
+def _require_one_device(func: Any, given: list[Any], sims: list[SimTensor]) -> None:
     if func in _COPIES:
         return
-    seen = {str(sim.device) for sim in sims}
-    if func not in _TAKE_HOST_INDICES:
-        # A zero-dimensional host tensor counts as a number.
-        seen |= {str(x.device) for x in leaves if _is_host(x) and x.dim() > 0}
-    if len(seen) > 1:
-        raise RuntimeError(f"{func} was given tensors on {', '.join(sorted(seen))}: move them to one device first")
+    # A zero-dimensional host tensor counts as a number.
+    hosts = [] if func in _TAKE_HOST_INDICES else [x for x in given if _is_host(x) and x.dim() > 0]
+    together = [tensor.device for tensor in (*sims, *hosts)]
+    if any(device != together[0] for device in together[1:]):
+        named = ", ".join(sorted({str(device) for device in together}))
+        raise RuntimeError(f"{func} was given tensors on {named}: move them to one device first")
 
 
 def _require_memory(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
     """Refuse a plain allocation that cannot fit before the host tries it; other results are charged when made."""
-    if func is _aten.empty.memory_format or func is _aten.empty_strided.default:
+    if func in _ALLOCATIONS:
         dtype = kwargs.get("dtype") or torch.get_default_dtype()
         runtime().ledgers[index].require(math.prod(args[0]) * dtype.itemsize)
 
 
-def _on_host(leaf: Any, capturing: bool) -> Any:
+def _on_host(leaf: Any) -> Any:
     if isinstance(leaf, SimTensor):
         return leaf._host
     if isinstance(leaf, torch.device) and leaf.type == "sim":
         return torch.device("cpu")
-    # A capture keeps the value that a host scalar has now.
-    return leaf.clone() if capturing and _is_host(leaf) else leaf
+    return leaf
+
+
+def _kept_on_host(leaf: Any) -> Any:
+    """The same for a capture, which keeps the value that a host scalar has now."""
+    return leaf.clone() if _is_host(leaf) else _on_host(leaf)
 
 
 def _on_device(leaf: Any, index: int, same: dict[int, SimTensor]) -> Any:
