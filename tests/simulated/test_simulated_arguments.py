@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from sglang_simulated.arguments import changed, changed_by_name, leaves
 
 
