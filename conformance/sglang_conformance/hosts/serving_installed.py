@@ -17,49 +17,19 @@ import functools
 import gc
 import importlib
 import inspect
-import json
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from . import lacking
-from .serving import NotServed, Server
+from . import unserved
+from .serving import Server
+from .unserved import SCHEDULER
 
 OWN: Mapping[str, Any] = {"disable_overlap_schedule": True, "log_level": "error"}
 """What is asked for beside what a user asks: the loop that computes and then looks at what it has computed."""
 
-SCHEDULER = "sglang.srt.managers.scheduler"
-MODULES = ("sglang.srt.server_args", SCHEDULER, "sglang.srt.models.registry")
-# The modules of the architectures that are served. SGLang leaves out the models that it cannot import.
-_MODELS = {"LlamaForCausalLM": "llama", "DeepseekV2ForCausalLM": "deepseek_v2", "MixtralForCausalLM": "mixtral"}
-# What these modules want in every release, beside what SGLang's platforms and groups want.
-_WANTED = (
-    "transformers",
-    "torchvision",
-    "safetensors",
-    "sentencepiece",
-    "compressed_tensors",
-    "gguf",
-    "einops",
-    "xgrammar",
-    "openai",
-    "fastapi",
-    "uvicorn",
-    "uvloop",
-    "partial_json_parser",
-    "dill",
-    "loguru",
-    "setproctitle",
-)
-_WITH_TRANSFORMERS = ("huggingface_hub", "tokenizers")
-_TORCH_NATIVE = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend"
-_EXPERTS_IN_TORCH = (
-    "SGLang's experts in torch (srt/layers/moe/fused_moe_native.py), which this platform has, "
-    "run neither in graphs nor on several ranks"
-)
 _EXPERTS = "_global_expert_location_metadata"
 
 
@@ -67,24 +37,9 @@ class _Round(BaseException):  # not an Exception: SGLang takes those
     """The loop has gone round once."""
 
 
-def load() -> None:
-    """Import what serves, which takes some ten seconds. Raises NotServed where it does not import."""
-    _must_import(*MODULES)
-
-
-@functools.cache
-def obstacle(*modules: str) -> str:
-    """Why these modules of SGLang's do not import, with all that is missing and how to add it; empty where they do."""
-    try:
-        for name in modules:
-            importlib.import_module(name)
-    except Exception as error:
-        first = lacking.packages(error, ())
-        known = [name for name in _WANTED if not lacking.is_here(name)]
-        if set(first) & {*known, *_WITH_TRANSFORMERS}:  # then there is no need to look for what is missing
-            return lacking.of(known)
-        return lacking.told(error, modules)
-    return ""
+def load(*further: str) -> None:
+    """Import what serves, and these modules, in some ten seconds. Raises NotServed where it does not import."""
+    unserved.must_import(*unserved.MODULES, *further)
 
 
 class InstalledServer(Server):
@@ -92,7 +47,7 @@ class InstalledServer(Server):
 
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)
-        self._rounds = 0
+        self._turns, self._most = 0, 1
         # Up to 0.5.19 the loop's stream is made when it begins.
         if not hasattr(scheduler, "schedule_stream"):
             scheduler.schedule_stream = scheduler.device_module.Stream(priority=0)
@@ -104,6 +59,8 @@ class InstalledServer(Server):
             scheduler.request_receiver = SimpleNamespace(recv_requests=self._receive)
         else:
             scheduler.recv_requests = self._receive
+        if self.runner.server_args.pp_size > 1:
+            self._keep_a_pipeline()
 
     def ask(self, name: str, prompt: Sequence[int], new: int) -> None:
         """Hand in a request for ``new`` tokens, each the likeliest."""
@@ -127,17 +84,30 @@ class InstalledServer(Server):
         self.scheduler.process_input_requests([kind(**(open_ | given))])
 
     def step(self) -> bool:
-        """One round of SGLang's loop; whether there was something to compute."""
-        self._rounds = 0
+        """One round of SGLang's loop; whether there was something to compute. Of a pipeline, a turn of each batch."""
+        self._turns = 0
         scheduler = self.scheduler
         with scheduler.device_module.StreamContext(scheduler.schedule_stream), contextlib.suppress(_Round):
             importlib.import_module(SCHEDULER).dispatch_event_loop(scheduler)
-        return scheduler.last_batch is not None
+        batches = scheduler.mbs if self._most > 1 else [scheduler.last_batch]
+        return any(batch is not None for batch in batches)
+
+    def _keep_a_pipeline(self) -> None:
+        """Have a pipeline's loop go on where it was left, as all that it is about is kept on the scheduler.
+
+        Each rank is handed the requests, so no stage sends them to the next. Facts: SGLang 0.5.11 to 0.5.23,
+        srt/managers/scheduler_pp_mixin.py.
+        """
+        scheduler = self.scheduler
+        scheduler.init_pp_loop_state()
+        self._most = int(scheduler.pp_loop_size)
+        scheduler.init_pp_loop_state = lambda: None
+        scheduler._pp_send_pyobj_to_next_stage = lambda *_, **__: []
 
     def _receive(self, *_: Any, **__: Any) -> list[Any]:
         """What has come in: nothing, as requests are handed in beside the loop."""
-        self._rounds += 1
-        if self._rounds > 1:
+        self._turns += 1
+        if self._turns > self._most:
             raise _Round
         return []
 
@@ -149,76 +119,55 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
     Raises NotServed where SGLang lacks something here that the model wants.
     """
     load()
-    if server_args.pp_size > 1:
-        raise NotServed("SGLang's loop for the stages of a pipeline is not driven step by step inside the real SGLang")
-    architectures = _architectures(server_args)
-    for architecture in architectures:
-        _must_import(f"sglang.srt.models.{_MODELS[architecture]}")
+    unserved.must_have_model(server_args)
     ranks = _place(server_args, device, tp_rank, pp_rank)
     kind = importlib.import_module(SCHEDULER).Scheduler
     wanted = inspect.signature(kind).parameters
     given = {name: ranks[name] for name in wanted if name in ranks}
     try:
         with _unheard(), _unhurried():
-            made = InstalledServer(kind(server_args, _ports(port), **given))
-            _can_serve(made, architectures)
+            made = InstalledServer(_made(lambda: kind(server_args, _ports(port), **given), server_args))
+            unserved.must_serve(made, server_args)
             yield made
-    except Exception as error:
-        if _is_of_experts_in_torch(error, server_args):
-            raise NotServed(_EXPERTS_IN_TORCH) from error
-        raise
     finally:
         _forget()
 
 
-def _must_import(*modules: str) -> None:
-    if why := obstacle(*modules):
-        raise NotServed(why)
+@contextlib.contextmanager
+def scheduling(told: Callable[[BaseException], None]) -> Iterator[None]:
+    """For a while ``told`` is called with each error that SGLang's run_scheduler_process takes: it logs the error,
+    sends its launching process SIGQUIT, and returns (0.5.11 and 0.5.23, srt/managers/scheduler.py).
 
-
-def _architectures(server_args: Any) -> list[str]:
-    """What kinds of model the folder holds."""
-    config = json.loads((Path(server_args.model_path) / "config.json").read_text(encoding="utf-8"))
-    return [str(each) for each in config["architectures"]]
-
-
-def _can_serve(server: Server, architectures: Sequence[str]) -> None:
-    """Raises NotServed for what SGLang's own parts, which the platform only chose, cannot serve here.
-
-    Latent attention is prefilled by way of its whole keys, which SGLang's attention in torch looks for in the pool
-    (0.5.23, srt/models/deepseek_common/attention_backend_handler.py and layers/attention/torch_native_backend.py).
-    Up to 0.5.21 SGLang's allocator of pages is Triton's kernels (0.5.21, srt/mem_cache/allocator/paged.py).
+    A scheduler that is made meanwhile, and could not serve for what SGLang lacks here, fails with NotServed.
     """
-    if "DeepseekV2ForCausalLM" in architectures and _name(server.runner.attn_backend) == _TORCH_NATIVE:
-        raise NotServed("SGLang's attention backend torch_native, which this platform has, serves no latent attention")
-    allocator = server.allocator
-    own = _name(allocator).startswith("sglang.") and _name(allocator).endswith(".PagedTokenToKVPoolAllocator")
-    knows = hasattr(importlib.import_module("sglang.srt.platforms.interface"), "PlatformCapabilities")  # 0.5.22 on
-    if server.page_size > 1 and own and not knows and not _triton_has_a_driver():
-        raise NotServed(
-            f"{_name(allocator)}, which this platform has, is Triton's kernels, and Triton has no driver here"
-        )
+    module: Any = importlib.import_module(SCHEDULER)
+    kind: Any = module.Scheduler
+    put_into_words, make = module.get_exception_traceback, kind.__init__
 
+    def heard() -> str:
+        error = sys.exc_info()[1]
+        if error is not None:
+            told(error)
+        return str(put_into_words())
 
-def _is_of_experts_in_torch(error: BaseException, server_args: Any) -> bool:
-    """Whether SGLang's own experts in torch came to an end that no device has a part in: they count tokens on the host,
-    which no graph can hold, and take the number -1, of experts on other ranks, for an index (0.5.23).
-    """
-    files = [each.filename for each in traceback.extract_tb(error.__traceback__) if "/sglang/srt/" in each.filename]
-    beyond = server_args.ep_size > 1 or not server_args.disable_cuda_graph
-    return beyond and bool(files) and files[-1].endswith("/layers/moe/fused_moe_native.py")
+    @functools.wraps(make)
+    def made(self: Any, server_args: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, server_args, *args, **kwargs)
+        unserved.must_serve(Server(self), server_args)
 
-
-def _name(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
-
-
-def _triton_has_a_driver() -> bool:
+    module.get_exception_traceback, kind.__init__ = heard, made
     try:
-        importlib.import_module("triton.runtime").driver.active.get_current_device()
-    except Exception:
-        return False
-    return True
+        yield
+    finally:
+        module.get_exception_traceback, kind.__init__ = put_into_words, make
+
+
+def _made(make: Callable[[], Any], server_args: Any) -> Any:
+    try:
+        return make()
+    except Exception as error:
+        unserved.must_capture(error, server_args)
+        raise
 
 
 def _forget() -> None:

@@ -56,9 +56,27 @@ def test_ranks_agree_about_their_memory(member: Member, platform: Any) -> None:
 
 @requirement("JOUR-021")
 @on_ranks(2, 4, joined=False)
-def test_servers_come_up_and_serve(member: Member) -> None:
-    for leg in _legs(member):
-        _served(member, leg)
+def test_servers_come_up_and_serve(member: Member) -> str:
+    return _each(member, lambda leg: _served(member, leg))
+
+
+@requirement("INIT-016")
+@on_ranks(2, 4, joined=False)
+def test_ranks_take_memory_of_their_own_device_only(member: Member, platform: Any) -> None:
+    leg = _legs(member)[0]
+    found = _served(member, leg).elsewhere
+    if found is None:
+        raise expect.Declined(
+            "what tensors hold on each device is not counted: they are the host's, or torch cannot say"
+        )
+    expect.equal(
+        {f"{member.device.type}:{index}": held for index, held in found.items()},
+        {},
+        call=f"serving {leg}; bytes that tensors of rank {member.number} hold on devices other than {member.device}",
+        where=expect.place_of(platform, "init_backend"),
+        cause="the rank's device is made current by torch's module, after init_backend(): what is made before, or without "
+        "an index where that is not heeded, is on the first device",
+    )
 
 
 @requirement("JOUR-022")
@@ -84,27 +102,26 @@ def test_pools_are_sized_by_the_rank_that_has_the_least(member: Member) -> None:
 
 @requirement("JOUR-023")
 @on_ranks(2, 4, joined=False)
-def test_every_rank_computes_its_share(member: Member) -> None:
-    _parts(member, (*judging.OPERATORS, *judging.LAYERS, "pool", "allocator", "attention"))
+def test_every_rank_computes_its_share(member: Member) -> str:
+    return _parts(member, (*judging.OPERATORS, *judging.LAYERS, "pool", "allocator", "attention"))
 
 
 @requirement("JOUR-024")
 @on_ranks(2, 4, joined=False)
-def test_reductions_give_every_rank_the_sum(member: Member) -> None:
-    _parts(member, ("reduction",))
+def test_reductions_give_every_rank_the_sum(member: Member) -> str:
+    return _parts(member, ("reduction",))
 
 
 @requirement("JOUR-025")
 @on_ranks(2, 4, joined=False)
-def test_stages_are_given_what_the_ones_before_gave(member: Member) -> None:
-    _parts(member, ("stage",))
+def test_stages_are_given_what_the_ones_before_gave(member: Member) -> str:
+    return _parts(member, ("stage",))
 
 
 @requirement("JOUR-026")
 @on_ranks(2, 4, joined=False)
-def test_all_ranks_choose_the_same_tokens(member: Member) -> None:
-    for leg in _legs(member):
-        together.same_tokens(member, _served(member, leg))
+def test_all_ranks_choose_the_same_tokens(member: Member) -> str:
+    return _each(member, lambda leg: together.same_tokens(member, _served(member, leg)))
 
 
 @requirement("JOUR-027")
@@ -141,16 +158,32 @@ def _requests(leg: Leg) -> tuple[Request, ...]:
     return (usual[0], usual[2], usual[3])
 
 
-def _parts(member: Member, kinds: Collection[str]) -> None:
+def _parts(member: Member, kinds: Collection[str]) -> str:
     """Fail where the first wrong number of a leg is born in these kinds."""
+    return _each(member, lambda leg: together.parts_are_right(member, _served(member, leg), kinds))
+
+
+def _each(member: Member, judge: Callable[[Leg], object]) -> str:
+    """Judge each leg; what keeps one from being judged is said once the others are.
+
+    Legs that are not served here are told in the record: there are requirements on their tokens alone, which are then
+    not run. NotServed where no leg is served.
+    """
     elsewhere: list[expect.NotReached] = []
-    for leg in _legs(member):
+    unserved: dict[str, host.NotServed] = {}
+    legs = _legs(member)
+    for leg in legs:
         try:
-            together.parts_are_right(member, _served(member, leg), kinds)
+            judge(leg)
+        except host.NotServed as reason:
+            unserved[str(leg)] = reason
         except expect.NotReached as reason:
             elsewhere.append(reason)
     if elsewhere:
         raise elsewhere[0]
+    if len(unserved) == len(legs):
+        raise next(iter(unserved.values()))
+    return "; ".join(f"not seen: {leg}: {reason}" for leg, reason in unserved.items())
 
 
 def _tokens(member: Member, wanted: Callable[[Leg], bool]) -> None:
