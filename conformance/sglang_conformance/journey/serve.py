@@ -39,13 +39,15 @@ class Stuck(RuntimeError):
 
 @contextlib.contextmanager
 def server(leg: Leg, seat: Seat) -> Iterator[serving.Server]:
-    """The leg's server on this rank, for a while."""
-    with serving.surroundings(), tempfile.TemporaryDirectory(prefix="journey-") as folder:
-        leg.checkpoint.write(Path(folder))
-        asked = serving.arguments(leg.asked(folder, seat.kind), graphs=leg.graphs)
-        pp_rank, tp_rank = divmod(seat.number, leg.tp)
-        with serving.serving(asked, device=seat.device, tp_rank=tp_rank, pp_rank=pp_rank, port=seat.port) as made:
-            yield made
+    """The leg's server on this rank, for a while. Its weights lie in a folder until they are loaded, and no longer."""
+    with serving.surroundings(), contextlib.ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="journey-") as folder:
+            leg.checkpoint.write(Path(folder))
+            asked = serving.arguments(leg.asked(folder, seat.kind), graphs=leg.graphs)
+            pp_rank, tp_rank = divmod(seat.number, leg.tp)
+            making = serving.serving(asked, device=seat.device, tp_rank=tp_rank, pp_rank=pp_rank, port=seat.port)
+            made = stack.enter_context(making)
+        yield made
 
 
 @dataclass
@@ -60,12 +62,15 @@ class Serving:
     _requests: dict[str, Any] = field(default_factory=dict)
     _slots: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def serve(self, requests: Sequence[Request]) -> Served:
-        """Have all requests served to their end. Raises Stuck where that does not come."""
+    def serve(self, requests: Sequence[Request], before: Callable[[int], object] = lambda step: None) -> Served:
+        """Have all requests served to their end; ``before`` is called ahead of each step, with its number.
+
+        Raises Stuck where the end does not come.
+        """
         began = time.perf_counter()
         self._answers = {request.name: Answer(request) for request in requests}
         self._requests = {}
-        before = self._memory()
+        memory = self._memory()
         watch = Watch(self.server.runner.model, self._beside)
         steps, step = 0, 0
         with watch.on() if self.watched else contextlib.nullcontext(), self.server.passes(self._around(watch)):
@@ -77,6 +82,7 @@ class Serving:
                 for request in requests:
                     if request.leaves == step:
                         self.server.cancel(request.name)
+                before(step)
                 went = self.server.step()
                 steps, step = steps + went, step + 1
                 if not went and not waiting and all(r.leaves is None or r.leaves < step for r in requests):
@@ -89,7 +95,7 @@ class Serving:
             self.rank,
             dict(self._answers),
             tuple(watch.passes),
-            before,
+            memory,
             self._memory(),
             captured=self.server.captured,
             retracted=self.server.retracted(self._requests.values()),

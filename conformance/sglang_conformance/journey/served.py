@@ -53,7 +53,8 @@ class Served:
 
     ``captured`` are the batch sizes that have a graph, ``retracted`` counts requests that had to begin anew for want of
     slots, ``cached`` tokens that were found in the prefix cache. ``classes`` are those of the pool, the allocator, the
-    attention backend and the graph runner, ``places`` the lines of those that are a vendor's.
+    attention backend and the graph runner, ``places`` the lines of those that are a vendor's. ``elsewhere`` are the
+    bytes on other devices than the rank's, by index; None where they are not counted.
     """
 
     leg: Leg
@@ -69,6 +70,7 @@ class Served:
     seconds: float = 0.0
     classes: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[int, int] | None = None
 
     @property
     def tokens(self) -> dict[str, tuple[int, ...]]:

@@ -6,15 +6,20 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..hosts.serving import NotServed
 from ..journey.leg import Leg
+from ..journey.serve import standard
 from . import expect
 from .declare import on_ranks, requirement
 from .member import Member
-from .serving import judging
-from .serving.legs import MODELS, PAGED, again_and_again, served
+from .serving import blaming, judging, replaying
+from .serving.legs import MODELS, PAGED, again_and_again, served, serving, tensors_of
+from .serving.replaying import Oracle
+
+_SEED = 101  # of other weights than a model has at first
 
 
 @requirement("JOUR-001")
@@ -129,6 +134,28 @@ def test_pages_as_the_platform_has_them_give_the_likeliest_tokens(member: Member
     return judging.all_is_right(served(member, Leg("llama")))
 
 
+@requirement("INIT-017")
+@on_ranks(1, joined=False)
+def test_init_backend_again_leaves_what_is_served(member: Member, platform: Any) -> str:
+    leg = Leg("llama", arguments=PAGED)
+    with serving(member, leg) as made:
+        requests = standard(leg)
+        midway = requests[0].new // 2
+
+        def again(step: int) -> None:
+            if step == midway:
+                expect.ask(platform, "init_backend")
+
+        with blaming.because(f"init_backend() was called once more before pass {midway}"):
+            return judging.all_is_right(made.serve(requests, again))
+
+
+@requirement("INIT-018")
+@on_ranks(1, joined=False)
+def test_served_models_compute_with_new_weights(member: Member) -> None:
+    _of_each_model(lambda leg: _computes_with_new_weights(member, leg))
+
+
 @requirement("JOUR-017")
 @on_ranks(1, joined=False)
 def test_likeliest_token_is_taken(member: Member) -> str:
@@ -138,6 +165,15 @@ def test_likeliest_token_is_taken(member: Member) -> str:
 def _parts(member: Member, kinds: Any) -> None:
     """Fail where the first wrong number of a model is born in these kinds of operators."""
     _of_each_model(lambda leg: judging.parts_are_right(served(member, leg), kinds))
+
+
+def _computes_with_new_weights(member: Member, leg: Leg) -> None:
+    other = replace(leg.checkpoint, name=f"{leg.model}, other weights", seed=_SEED)
+    with serving(member, leg, watched=False) as made:
+        made.serve(standard(leg)[:2])
+        expect.attempt("update_weights_from_tensor()", lambda: made.server.update(tensors_of(other)))
+        found = made.serve(standard(leg)[:2])
+    replaying.is_of(found, Oracle.with_weights(found, other), "after new weights were put in the place of the old ones")
 
 
 def _of_each_model(judge: Callable[[Leg], object]) -> None:

@@ -25,7 +25,7 @@ from .declare import on_ranks, requirement
 from .graphing import module
 from .member import Member
 from .serving import judging, replaying
-from .serving.legs import PAGED, served, serving
+from .serving.legs import PAGED, served, serving, tensors_of
 from .serving.replaying import Oracle
 
 _SIZES = (2, 4)
@@ -102,12 +102,16 @@ def test_larger_batches_go_without_a_graph(member: Member, platform: Any, contra
 
 @requirement("JOUR-035")
 @on_ranks(1, joined=False)
-def test_tokens_by_graphs_are_the_likeliest(member: Member, platform: Any, contract: Contract) -> None:
+def test_tokens_by_graphs_are_the_likeliest(member: Member, platform: Any, contract: Contract) -> str:
     for found in (_by_graphs(member, platform, contract), _served(member, _MORE)):
         judging.tokens_are_right(found)
     for model in _OTHERS:
         leg = Leg(model, graphs=(2,), arguments=PAGED)
         judging.tokens_are_right(served(member, leg, _requests(leg, (4, 4))))
+    without = replace(_LEG, graphs=())
+    eager, by_graphs = served(member, without, _requests(without, _FEWER)), _served(member, _FEWER)
+    judging.same_tokens(eager, by_graphs, "beside the same without graphs")
+    return f"logits differ by {judging.logits_apart(eager, by_graphs):.2g} from those without graphs"
 
 
 @requirement("JOUR-036")
@@ -117,7 +121,7 @@ def test_graphs_compute_with_new_weights(member: Member, platform: Any, contract
     leg = Leg("llama", graphs=(2,), arguments=PAGED)
     with serving(member, leg, watched=False) as made:
         _serve(made)
-        expect.attempt("update_weights_from_tensor()", lambda: made.server.update(_tensors(_NEW)))
+        expect.attempt("update_weights_from_tensor()", lambda: made.server.update(tensors_of(_NEW)))
         _judge(made, _NEW, "after new weights were put in the place of the old ones")
         with tempfile.TemporaryDirectory(prefix="journey-") as folder:
             _NEWER.write(Path(folder))
@@ -218,9 +222,3 @@ def _judge(made: Serving, checkpoint: Checkpoint, when: str) -> None:
     except expect.Violation as violation:
         finding = violation.finding
         raise expect.Violation(Finding(**{**finding, "call": f"{finding['call']}, {when}"})) from None
-
-
-def _tensors(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
-    import torch
-
-    return [(name, torch.from_numpy(weight)) for name, weight in checkpoint.weights().items()]

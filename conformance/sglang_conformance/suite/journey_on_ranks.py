@@ -66,16 +66,14 @@ def test_ranks_take_memory_of_their_own_device_only(member: Member, platform: An
     leg = _legs(member)[0]
     found = _served(member, leg).elsewhere
     if found is None:
-        raise expect.Declined(
-            "what tensors hold on each device is not counted: they are the host's, or torch cannot say"
-        )
+        raise expect.Declined("torch does not count what tensors hold on each device, or all are the host's")
     expect.equal(
         {f"{member.device.type}:{index}": held for index, held in found.items()},
         {},
         call=f"serving {leg}; bytes that tensors of rank {member.number} hold on devices other than {member.device}",
         where=expect.place_of(platform, "init_backend"),
-        cause="the rank's device is made current by torch's module, after init_backend(): what is made before, or without "
-        "an index where that is not heeded, is on the first device",
+        cause="the rank's device is made current by torch's module after init_backend(): what is made before that, or "
+        "without an index where that is not heeded, is on the first device",
     )
 
 

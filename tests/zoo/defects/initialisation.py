@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo import serving_parts as parts
 from zoo.workshop import Defect, Edit
 
 _FILE = "platform.py"
@@ -21,6 +22,36 @@ def _model(name: str, requirement: str, lines: str, also: tuple[str, ...] = ()) 
     method = f"    def post_load_model(self, model: Any) -> Any:\n{body}\n"
     return Defect(name, requirement, (Edit(_FILE, _INIT, method + _INIT),), also=also)
 
+
+def _serving(name: str, requirement: str, *edits: Edit, also: tuple[str, ...] = ()) -> Defect:
+    """A start, or a model handed over, that is wrong once something is served."""
+    return Defect(name, requirement, edits, of="sim", also=also, deadline=30.0)
+
+
+def _old(kind: str) -> tuple[str, ...]:
+    """Lines that compute with the weights that modules of a class had when the model was handed over."""
+    return (
+        "for each in model.modules():",
+        f"    if type(each).__name__ == {kind!r}:",
+        "        own = dict(each.named_parameters())['weight']",
+        "        each.old = own.data.clone()",
+        "        each.register_forward_pre_hook(lambda each, given: each.weight.data.copy_(each.old) is None or None)",
+    )
+
+
+_LAST = "        admit(self.device_type)\n"
+_KEPT = """\
+        if not hasattr(self, "space"):
+            self.space = torch.zeros(1 << 16, dtype=torch.uint8, device={})
+"""
+_AGAIN = """\
+        import gc
+
+        if getattr(self, "started", False):
+            {}
+        self.started = True
+"""
+_LIVING = "[each for each in gc.get_objects() if isinstance(each, torch.Tensor) and each.device.type == 'sim']"
 
 DEFECTS = (
     _start("init-backend-raises", "INIT-001", 'raise OSError("libacme.so.2: cannot open shared object file")'),
@@ -192,5 +223,30 @@ DEFECTS = (
         "init-backend-sets-a-variable-of-sglangs",
         "INIT-015",
         'import os\nos.environ["SGLANG_ONE_VISIBLE_DEVICE_PER_PROCESS"] = "1"',
+    ),
+    # What shows while a model is served.
+    _serving("workspace-on-the-first-device", "INIT-016", Edit(_FILE, _LAST, _LAST + _KEPT.format("'sim:0'"))),
+    _serving(
+        "workspace-on-the-device-that-is-current-at-first",
+        "INIT-016",
+        Edit(_FILE, _LAST, _LAST + _KEPT.format("'sim'")),
+    ),
+    _serving(
+        "init-backend-again-clears-the-device",
+        "INIT-017",
+        Edit(_FILE, _LAST, _LAST + _AGAIN.format(f"for each in {_LIVING}: each.zero_()")),
+    ),
+    _serving(
+        "init-backend-again-drops-the-tables-of-requests",
+        "INIT-017",
+        Edit(
+            _FILE,
+            _LAST,
+            _LAST + _AGAIN.format(f"for each in {_LIVING}: each.zero_() if each.dtype == torch.int32 else 0"),
+        ),
+    ),
+    *(
+        Defect(f"old-weights-of-{what}-are-kept", "INIT-018", parts.loading(*_old(kind)), deadline=30.0)
+        for what, kind in (("norms", "RMSNorm"), ("projections", "QKVParallelLinear"), ("sums", "RowParallelLinear"))
     ),
 )

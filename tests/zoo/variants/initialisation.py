@@ -22,6 +22,7 @@ def _model(name: str, requirements: tuple[str, ...], lines: str, why: str) -> Va
     return Variant(name, requirements, (Edit(_FILE, _INIT, method + _INIT),), why)
 
 
+_LAST = "        admit(self.device_type)\n"
 _LOADED = ("INIT-009", "INIT-011", "INIT-012")
 
 VARIANTS: tuple[Variant, ...] = (
@@ -60,7 +61,7 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     _model(
         "post-load-model-copies-the-data",
-        _LOADED,
+        (*_LOADED, "INIT-018"),
         "for parameter in model.parameters():\n    parameter.data = parameter.data.clone().contiguous()\nreturn model",
         "the parameters are the same, their data lies elsewhere",
     ),
@@ -69,5 +70,18 @@ VARIANTS: tuple[Variant, ...] = (
         ("INIT-009", "INIT-012"),
         "for parameter in model.parameters():\n    parameter.data = parameter.data.bfloat16().float()",
         "a format of fewer digits is a device's own affair, within 2 %",
+    ),
+    Variant(
+        "init-backend-warms-the-first-device-up",
+        ("INIT-001", "INIT-016", "INIT-017"),
+        (
+            Edit(
+                _FILE,
+                _LAST,
+                f"{_LAST}        torch.ones(1 << 16, device='sim:0').sum()\n        torch.sim.empty_cache()\n",
+            ),
+        ),
+        "nothing of it stays",
+        of="sim",
     ),
 )

@@ -63,6 +63,23 @@ def statistics(device: Any) -> dict[str, Any]:
     return {name: getattr(module, name)(device) for name in there}
 
 
+def elsewhere(device: Any) -> dict[int, int] | None:
+    """The bytes that tensors of this process hold on other devices of the type, by index, where there are any.
+
+    None where torch's module does not count them, and of the host.
+    """
+    import torch
+
+    module = torch.get_device_module(device)
+    if device.type == "cpu" or not hasattr(module, "memory_allocated"):
+        return None
+    try:
+        held = {index: int(module.memory_allocated(index)) for index in range(module.device_count())}
+    except Exception:
+        return None
+    return {index: count for index, count in held.items() if count and index != device.index}
+
+
 def current(device: Any) -> Any:
     """The current device of its type, as torch's module says."""
     import torch

@@ -135,6 +135,15 @@ def asking() -> Iterator[Asked]:
         yield asked
 
 
+@contextlib.contextmanager
+def because(cause: str) -> Iterator[None]:
+    """Say of what fails meanwhile that this is the cause."""
+    try:
+        yield
+    except expect.Violation as violation:
+        expect.fail(**{**violation.finding, "cause": cause})
+
+
 def _asked_for(platform: Any) -> Sequence[str]:
     """The members whose answers SGLang builds on, which are the vendor's."""
     names = [name for name in dir(type(platform)) if name.startswith("get_")]

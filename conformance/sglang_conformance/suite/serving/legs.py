@@ -15,9 +15,11 @@ from functools import lru_cache
 from typing import Any
 
 from ...hosts import serving as host
+from ...journey.checkpoints import Checkpoint
 from ...journey.leg import Leg, Request
 from ...journey.serve import Seat, Serving, server, standard
 from ...journey.served import Served
+from ..aids import holdings
 from ..member import Member
 from . import blaming
 
@@ -55,12 +57,20 @@ def serving(member: Member, leg: Leg, *, watched: bool = True) -> Iterator[Servi
         yield Serving(made, leg, member.number, watched=watched)
 
 
+def tensors_of(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
+    """The weights, by their names, as tensors of the host."""
+    import torch
+
+    return [(name, torch.from_numpy(weight)) for name, weight in checkpoint.weights().items()]
+
+
 @lru_cache(maxsize=64)
 def _served(turn: _Turn) -> Served:
     with blaming.asking() as asked:
         try:
             with serving(turn.member, turn.leg) as made:
-                return made.serve(turn.requests or standard(turn.leg))
+                found = made.serve(turn.requests or standard(turn.leg))
+                return replace(found, elsewhere=holdings.elsewhere(turn.member.device))
         except Exception as error:
             asked.tell(error, f"serving {turn.leg}")
 

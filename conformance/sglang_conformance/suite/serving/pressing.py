@@ -109,7 +109,7 @@ class Pressed:
         judging.tokens_are_right(again)
         judging.logits_are_right(again)
         cause = "served once more, the same schedule gives what is right: it hangs on what was served before"
-        with _because(cause):
+        with blaming.because(cause):
             judging.tokens_are_right(whole)
             judging.logits_are_right(whole)
 
@@ -160,11 +160,3 @@ def _doubtful(served: Served) -> bool:
         if len(seen) and not np.abs(seen - true).max() < _OFF:
             return True
     return False
-
-
-@contextlib.contextmanager
-def _because(cause: str) -> Iterator[None]:
-    try:
-        yield
-    except expect.Violation as violation:
-        expect.fail(**{**violation.finding, "cause": cause})

@@ -98,6 +98,17 @@ def are_right(served: Served, wanted: Callable[[Step], bool], oracle: Oracle | N
         raise expect.Declined(f"serving {served.leg}: there is no such decode step")
 
 
+def is_of(served: Served, oracle: Oracle, when: str) -> None:
+    """Fail where a logit, of prefill or of decode, is not what the oracle gives."""
+    for answer in served.answers.values():
+        for made in range(len(answer.tokens)):
+            wrong = _wrong(served, answer, made, oracle)
+            if wrong:
+                which, expected, seen = wrong
+                call = f"serving {served.leg}: {which}, {when}"
+                expect.fail(expected=expected, seen=seen, call=call, where=blaming.place("post_load_model"))
+
+
 def _wrong(served: Served, answer: Answer, made: int, true: Oracle) -> tuple[str, str, str] | None:
     """The worst logit for a token, where it is off by too much: which it is, what it should be, and what it is."""
     import numpy as np
