@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .blame import is_vendor, stack_in, vendor_line
 from .certificate.model import Finding, Observation
 from .config import Config
+from .hosts.serving import NotServed
 from .hosts.story import Story
 from .probes import client
 from .probes.client import Warm
@@ -169,6 +170,8 @@ class Session:
             found = execute.call(body, given)
         except Violation as violation:
             return _failed(check, Finding(**violation.finding))
+        except NotServed as missing:
+            return _observation(check, "not-run", str(missing))
         except NotCovered as missing:
             return _observation(check, "blocked", str(missing))
         except Exception as error:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _SPAWNING = 30.0
 """Seconds that interpreters may take to start, which a server's processes are."""
+_IMPORTING = 120.0
+"""Seconds that they may take besides to import the real SGLang, where other tests keep the machine busy."""
 
 
 def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
@@ -136,14 +138,17 @@ class Stages:
         if host is None or platform is None:
             stage = ("host", entered) if host is None else ("platform", resolved)
             return launched.Launched(leg, obstacle=failed_stage(*stage))
-        seconds = self._config.deadline + _SPAWNING
+        installed = self._config.host.kind == "installed"
+        seconds = self._config.deadline + _SPAWNING + (_IMPORTING if installed else 0.0)
         device = resolved.value["device_type"]
         with tempfile.TemporaryDirectory(prefix="journey-") as folder:
             given = {"leg": leg.to_json(), "device": device, "folder": folder, "new": launched.NEW}
             given |= {"starts": starts, "deadline": seconds}
-            result = host.run(jobs.LAUNCH, given, world=self._world, deadline=(starts + 1) * seconds)
+            launching = self._zygote if installed else host
+            given |= {"entering": self._entering} if installed else {}
+            result = launching.run(jobs.LAUNCH, given, world=self._world, deadline=(starts + 1) * seconds)
             out_of_tree = not self._config.subject.in_tree
-            return launched.read(leg, Path(folder), result, out_of_tree=out_of_tree, device=device)
+            return launched.read(leg, Path(folder), result, out_of_tree=out_of_tree, device=device, installed=installed)
 
     def run(self, check: Check) -> Result:
         """Run a check's body in a probe of the stage that it needs, which must be there, or on ranks."""

@@ -170,12 +170,13 @@ _SIZES = ("cuda_graph_bs_decode", "cuda_graph_bs")
 _PREFILL = ("disable_prefill_cuda_graph", "disable_piecewise_cuda_graph")
 
 
-def load() -> None:
-    """Import what serves. Raises NotServed where that cannot be had here."""
+def load(*further: str) -> None:
+    """Import what serves, and these modules. Raises NotServed where that cannot be had here."""
     if _is_reference():
-        _module("managers.scheduler")
+        for name in ("sglang.srt.managers.scheduler", *further):
+            importlib.import_module(name)
     else:
-        _installed().load()
+        _installed().load(*further)
 
 
 @contextlib.contextmanager
@@ -189,18 +190,19 @@ def surroundings() -> Iterator[None]:
         os.environ.update(before)
 
 
-def arguments(given: Mapping[str, Any], graphs: Sequence[int] = ()) -> Any:
+def arguments(given: Mapping[str, Any], graphs: Sequence[int] = (), *, driven: bool = True) -> Any:
     """SGLang's server arguments, resolved and checked as its launching process does.
 
-    ``graphs``: the batch sizes to capture decode steps of; none: no graphs at all. Raises NotServed where nothing
-    serves here.
+    ``graphs``: the batch sizes to capture decode steps of; none: no graphs at all. ``driven``: they are for
+    :func:`serving`, not for a server that goes by itself. Raises NotServed where nothing serves here.
     """
-    load()
+    if driven:
+        load()
     kind = _module("server_args").ServerArgs
     known = inspect.signature(kind).parameters
     size, prefill = (next(name for name in names if name in known) for names in (_SIZES, _PREFILL))
     wanted: dict[str, Any] = {size: list(graphs)} if graphs else {"disable_cuda_graph": True}
-    own = {} if _is_reference() else _installed().OWN
+    own = _installed().OWN if driven and not _is_reference() else {}
     made = kind(**{**own, **given}, **wanted, **{prefill: True})
     if hasattr(made, "resolve_once"):
         made.resolve_once()
@@ -225,6 +227,16 @@ def _of_reference(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, 
     ports = SimpleNamespace(nccl_port=port, scheduler_input_ipc_name="")
     given = _module("managers._starting").rank_arguments(place)
     yield Server(_module("managers.scheduler").Scheduler(server_args, ports, **given))
+
+
+@contextlib.contextmanager
+def scheduling(told: Callable[[BaseException], None]) -> Iterator[None]:
+    """For a while this process may be a scheduler's, by SGLang's own function, with all that comes of it.
+
+    The real SGLang lets no error out of that: ``told`` is then called with it.
+    """
+    with contextlib.nullcontext() if _is_reference() else _installed().scheduling(told):
+        yield
 
 
 def reason(request: Any) -> str:

@@ -33,8 +33,9 @@ class Start:
     """One start of the server. Times are in seconds: until all ranks were ready, until the first token of the first
     request, until the last token of all requests, and until all processes had ended; None where it did not come so far.
 
-    ``asked`` is what the user asked for, ``arguments`` what it was settled to; ``pids`` are the scheduler's processes,
-    ``exits`` how they ended. ``unsendable`` are the arguments that kept it from being started: they cannot be pickled.
+    ``asked`` is what the user asked for, ``arguments`` what it was settled to; ``pids`` are the processes that it
+    started, ``exits`` how they ended, None for one that was there until it was killed. ``unsendable`` are the arguments
+    that kept it from being started: they cannot be pickled.
     """
 
     tokens: tuple[tuple[int, ...], ...] = ()
@@ -48,12 +49,18 @@ class Start:
     exits: tuple[int | None, ...] = ()
     unsendable: tuple[str, ...] = ()
 
+    @property
+    def good(self) -> bool:
+        """Whether it served, and was ended."""
+        return bool(self.tokens) and self.ended is not None
+
 
 @dataclass(frozen=True)
 class Launched:
     """Starts of one leg's server in one launching process.
 
-    ``workers`` are the arguments of each scheduler's process as it ended, by its number; ``stacks`` where each stood,
+    ``workers`` are the arguments of each scheduler's process as it ended, or was ready where it was killed, by its
+    number; ``stacks`` where each stood,
     if it was there for long; ``left`` what was there after all starts and not before, by its kind; ``devices`` are
     those that the launching process started. ``error`` is what the launching process raised, ``ended`` how it ended
     where it did not answer; ``obstacle`` says why nothing was started, empty where it was.
@@ -62,6 +69,7 @@ class Launched:
     leg: Leg
     out_of_tree: bool = True
     device: str = ""
+    installed: bool = False
     starts: tuple[Start, ...] = ()
     traces: tuple[Trace, ...] = ()
     workers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -90,7 +98,8 @@ class Launched:
         if kept:
             what = f"server_args.{kept[0]} cannot be sent to a worker: {self.error}"
             return Failure(what, member="apply_server_args_defaults", role="launcher", fault="platform")
-        workers = [trace for trace in self.traces if trace.role.kind != "launcher"]
+        over = {pid for start in self.starts if start.good for pid in start.pids}  # which the real SGLang kills
+        workers = [trace for trace in self.traces if trace.role.kind != "launcher" and trace.pid not in over]
         found = first_failure(workers)
         if found is not None:
             began = [min(trace.began for trace in traces) for traces in (workers, self.traces)]
@@ -108,17 +117,27 @@ class Launched:
     @property
     def uncovered(self) -> str:
         """What the host does not hold, where that is why it failed; empty otherwise."""
-        if self.ended is not None and "NotCovered" in self.ended.bases:
+        return self._for_want("NotCovered")
+
+    @property
+    def unserved(self) -> str:
+        """What the installed SGLang lacks here, where that is why it failed; empty otherwise."""
+        return self._for_want("NotServed")
+
+    def _for_want(self, name: str) -> str:
+        if self.ended is not None and self.ended.type == name:
             return self.ended.message
         told = [event.error for trace in self.traces for event in trace.of("moment", FAILED)]
-        return next((error.partition(": ")[2] for error in (*told, self.error) if error.startswith("NotCovered")), "")
+        return next((error.partition(": ")[2] for error in (*told, self.error) if error.startswith(name)), "")
 
     def findings(self, contract: Contract) -> tuple[Finding, ...]:
         """All in which its processes were not as the contract says."""
         return expected.findings(self.traces, contract, out_of_tree=self.out_of_tree, device=self.device)
 
 
-def read(leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: str) -> Launched:
+def read(
+    leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: str, installed: bool = False
+) -> Launched:
     """The record of a launching process, also of one that hung or was killed. Raises OSError."""
     from .attended import facts_of, stack_of
 
@@ -129,6 +148,7 @@ def read(leg: Leg, folder: Path, result: Result, *, out_of_tree: bool, device: s
         leg,
         out_of_tree,
         device,
+        installed,
         starts=tuple(_start(json.loads(text)) for text in result.progress),
         traces=traces,
         workers={pid: json.loads(text)["arguments"] for pid, text in facts.items() if text},

@@ -15,46 +15,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..contract.model import Contract
 from ..hosts import serving
-from ..hosts.enter import load_device_backends
+from ..hosts.enter import enter, load_device_backends
 from ..probes.observe import changes, observe
 from ..probes.server import Probe, adopt_orphans
-from . import attaching, left, settled
+from ..subject import Subject
+from . import attaching, engines, left, settled
 from .attended import Attended
 from .leg import Leg
 from .recording import Recorder
 from .trace import END, TOKEN, Role
 
-_ENGINE = "sglang.srt.entrypoints.engine"
 _GRACE = 3.0
 """Seconds that what a server has left may take to be gone."""
-_NOT_INSTALLED = (
-    "a server of several processes is started in the reference only: the installed SGLang tells its launching process "
-    "of a failure by a signal, and ends its workers by one"
-)
 
 
 def launch(
-    probe: Probe, leg: Mapping[str, Any], device: str, folder: str, starts: int, new: int, deadline: float
+    probe: Probe,
+    leg: Mapping[str, Any],
+    device: str,
+    folder: str,
+    starts: int,
+    new: int,
+    deadline: float,
+    entering: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Start a server of the leg, serve the model's prompts with ``new`` tokens each, and end it; ``starts`` times.
 
-    The process has entered the host, and nothing of the vendor's is there yet. Each start is told as progress, also one
-    that fails, which is the last. It comes to what is ``left`` that was not there before, and to the ``devices`` that
-    were started here.
+    Nothing of the vendor's is in the process yet. It has entered the reference; the real SGLang, which chooses its
+    platform while it is imported, is entered here, as a user's launching process does: then ``entering`` says for whom.
+    Each start is told as progress, also one that fails, which is the last. It comes to what is ``left`` that was not
+    there before, and to the ``devices`` that were started here.
     """
-    stage, place, wanted = probe.state, Path(folder), Leg.from_json(leg)
+    place, wanted = Path(folder), Leg.from_json(leg)
     adopt_orphans()
     load_device_backends()
-    if stage.host == "installed":
-        raise serving.NotServed(_NOT_INSTALLED)
     wanted.checkpoint.write(place / "model")
-    before, files = observe(), left.shared_memory()
-    recorder = attaching.start(Role("launcher"), stage.contract, place).recorder
-    seam = Attended(place, stage.contract.to_json(), stage.subject.world().hidden, deadline)
-    launcher = _Launcher(probe, wanted, device, place / "model", seam, recorder, new, deadline)
-    error = ""
+    begun, files = observe(), left.shared_memory()
+    contract, subject = (
+        (probe.state.contract, probe.state.subject)
+        if entering is None
+        else (Contract.from_json(entering["table"]), Subject.from_json(entering["subject"]))
+    )
+    recorder = attaching.start(Role("launcher"), contract, place).recorder
+    host: engines.Host = engines.Reference() if entering is None else engines.Installed()
+    seam = Attended(place, contract.to_json(), subject.world().hidden, deadline)
+    launcher = _Launcher(probe, host, wanted, device, place / "model", seam, recorder, new, deadline)
+    before, error = begun, ""
     try:
+        if entering is not None:
+            enter(entering["kind"], entering["table"])
+            engines.load()
+            before = observe()  # the threads of what SGLang imports are its own
         for _ in range(starts):
             launcher.serve()
     except Exception as raised:
@@ -62,8 +75,12 @@ def launch(
         error = f"{type(raised).__name__}: {raised}"
     else:
         recorder.mark(END)
-    remains = left.look(files, before, _GRACE)
-    return {"error": error, "left": remains, "devices": list(changes(before, observe()).devices)}
+    remains = left.look(files, before, _GRACE, host.threads)
+    return {
+        "error": error,
+        "left": {kind: found for kind, found in remains.items() if kind not in host.leaves},
+        "devices": list(changes(begun, observe()).devices),
+    }
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class _Launcher:
     """Starts servers, one after the other."""
 
     probe: Probe
+    host: engines.Host
     leg: Leg
     device: str
     model: Path
@@ -100,14 +118,13 @@ class _Launcher:
         """A server for a while; what it was asked for, its processes, and how each of them ended, is told."""
         begun = time.monotonic()
         importlib.import_module("sglang.srt.plugins").load_plugins()
-        module = importlib.import_module(_ENGINE)
+        module = importlib.import_module(engines.MODULE)
         asked = {"log_level": "error", **self.leg.asked(str(self.model), self.device)}
-        arguments = serving.arguments(asked, graphs=self.leg.graphs)
+        arguments = serving.arguments({**asked, **self.host.asked}, graphs=self.leg.graphs, driven=False)
         told["asked"] = {name: asked[name] for name in settled.LOOKED_AT if name in asked}
         told["arguments"] = settled.values(arguments)
-        attended = type("Engine", (module.Engine,), {"run_scheduler_process_func": staticmethod(self.seam)})
         try:
-            engine = attended(server_args=arguments, _deadline=self.deadline)
+            engine = self.host.start(module.Engine, arguments, self.seam, self.deadline)
         except Exception:
             told["unsendable"] = settled.unsendable(arguments)
             raise
@@ -118,12 +135,13 @@ class _Launcher:
             yield engine
         finally:
             begun = time.monotonic()
+            still = [process.exitcode for process in processes]
             engine.shutdown()
             told["ended"] = time.monotonic() - begun
-            told["exits"] = [process.exitcode for process in processes]
+            told["exits"] = self.host.exits(still, [process.exitcode for process in processes])
 
-    @staticmethod
-    def _generate(engine: Any, prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
+    def _generate(self, engine: Any, prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
         parameters = {"temperature": 0.0, "max_new_tokens": new, "ignore_eos": True}
-        answers = engine.generate(input_ids=[list(prompt) for prompt in prompts], sampling_params=parameters)
+        with self.host.within(engine, self.deadline):
+            answers = engine.generate(input_ids=[list(prompt) for prompt in prompts], sampling_params=parameters)
         return [[int(token) for token in answer["output_ids"]] for answer in answers]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -25,21 +25,35 @@ def shared_memory() -> frozenset[str]:
         return frozenset()
 
 
-def look(shared: frozenset[str], before: Moment, grace: float) -> Mapping[str, list[str]]:
+def look(shared: frozenset[str], before: Moment, grace: float, spared: Sequence[str] = ()) -> Mapping[str, list[str]]:
     """What is there now and was not before, as texts by its kind, after ``grace`` seconds at most.
 
     Shared memory that some process still holds is another's: whatever the server began has ended, or is told itself.
+    Native threads whose names begin with one of ``spared`` are left out.
     """
     end = time.monotonic() + grace
     while True:
         found = {
             "processes": _processes(),
-            "threads": list(changes(before, observe()).threads),
+            "threads": _threads(before, tuple(spared)),
             "shared memory": sorted(name for name in shared_memory() - shared if not _held(name)),
         }
         if not any(found.values()) or time.monotonic() >= end:
             return found
         time.sleep(_POLL)
+
+
+def _threads(before: Moment, spared: tuple[str, ...]) -> list[str]:
+    new = changes(before, observe()).threads
+    return [name for name in new if not (spared and _named(name.rpartition("native thread ")[2]).startswith(spared))]
+
+
+def _named(number: str) -> str:
+    """The name that a thread of this process has for the system."""
+    try:
+        return Path(f"/proc/self/task/{number}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _processes() -> list[str]:

@@ -90,8 +90,10 @@ class Travel:
         """Serve a leg by a server that is started as SGLang starts it, and ended. Raises JourneyError."""
         with _told():
             found = self._stages.launch(leg)
-        if found.obstacle or found.uncovered:
-            return Served(str(leg), not_run=found.obstacle or f"the host does not hold {found.uncovered}")
+        if found.obstacle or found.unserved:
+            return Served(str(leg), not_run=found.obstacle or found.unserved)
+        if found.uncovered:
+            return Served(str(leg), not_run=f"the host does not hold {found.uncovered}")
         return served(found, found.findings(self._plan.host.contract))
 
 

@@ -67,11 +67,16 @@ def test_server_comes_up_in_processes_of_its_own(launched: Launched) -> str:
     first = started.first(launched)
     if not first.tokens:
         started.tell(launched)
+    # The real SGLang kills its workers (0.5.11 and 0.5.23, srt/entrypoints/engine.py, shutdown): how they would end is
+    # not seen there, only that none did before.
+    end = None if launched.installed else 0
     expect.equal(
         list(first.exits),
-        [0] * len(first.exits),
+        [end] * len(first.exits),
         call="ending the server; the exit codes of its workers",
-        cause="a worker is killed that has not ended by itself some seconds after the last request",
+        cause="a worker is to be there until the server is ended"
+        if launched.installed
+        else "a worker is killed that has not ended by itself some seconds after the last request",
     )
     return f"{launched.leg}: {len(first.exits)} worker{'s'[: len(first.exits) != 1]}"
 
@@ -119,15 +124,17 @@ def test_nothing_is_left_of_a_server(launched: Launched) -> None:
 @in_controller
 def test_arguments_stand_in_the_workers_as_they_were_settled(launched: Launched) -> None:
     first = started.served(launched, 0)
-    for pid in first.pids:
-        seen = launched.workers.get(pid, {})
+    workers = [launched.workers[pid] for pid in first.pids if pid in launched.workers]
+    if not workers:
+        raise expect.NotReached("no worker said what its arguments are")
+    for seen in workers:
         for name, value in first.arguments.items():
             asked = ", as the user asked" if first.asked.get(name) == value else ""
             expect.that(
                 name not in seen or seen[name] == value,
                 expected=f"{name}={value!r}{asked}",
                 seen=f"{name}={seen.get(name)!r}",
-                call="the server's arguments in a worker's process, as it ended",
+                call="the server's arguments in a worker's process, as it ended, or was killed",
                 cause="the launching process settles them (apply_server_args_defaults), and each worker goes by "
                 "that: one that changes them is alone with it",
             )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from ...blame import stack_in, vendor_line
 from ...contract.model import Contract
+from ...hosts.serving import NotServed
 from ...journey.expected import Finding
 from ...journey.launched import Launched, Start, likeliest
 from ...journey.order import POOL_MEMBERS
@@ -21,9 +22,14 @@ _OWN_ANSWERS = frozenset({"get_device_total_memory", "get_current_memory_usage",
 
 
 def first(launched: Launched) -> Start:
-    """The first start, however far it came; NotReached where none was made, NotCovered where the host cannot."""
+    """The first start, however far it came.
+
+    NotReached where none was made, NotCovered where the host cannot, NotServed where it lacks something here.
+    """
     if launched.obstacle:
         raise expect.NotReached(launched.obstacle)
+    if launched.unserved:
+        raise NotServed(launched.unserved)
     if launched.uncovered:
         raise expect.NotCovered(launched.uncovered)
     return launched.starts[0] if launched.starts else Start()

@@ -1,0 +1,160 @@
+"""SGLang's Engine, by host: how one is started, asked, and ended, each within a time, and how its failure is heard.
+
+The reference's has deadlines of its own, and raises what its workers fail with. The real one waits without end, hears
+of a failure by SIGQUIT, upon which it kills its own process, and ends its workers by SIGKILL (0.5.11 and 0.5.23,
+srt/entrypoints/engine.py, srt/managers/tokenizer_manager.py).
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import signal
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from traceback import extract_tb
+from typing import Any, NoReturn, Protocol
+
+from ..blame import vendor_line
+from ..hosts import serving
+from ..probes.server import end_orphans
+from .attended import Attended, Hidden
+
+MODULE = "sglang.srt.entrypoints.engine"
+_FAILED = "a process of the server has failed, which the launching process is told by SIGQUIT"
+
+
+class ServerFailed(RuntimeError):
+    """A process of the server has told that it failed."""
+
+
+def load() -> None:
+    """Import what starts a server.
+
+    Raises NotServed where SGLang lacks something here, and what the vendor's code raises meanwhile.
+    """
+    try:
+        importlib.import_module(MODULE)
+    except Exception as error:
+        if not vendor_line([(frame.filename, frame.lineno, frame.name) for frame in extract_tb(error.__traceback__)]):
+            serving.load(MODULE)
+        raise
+
+
+class Host(Protocol):
+    """What is different between the hosts.
+
+    ``asked`` are arguments that it wants beside the user's. ``leaves`` is what may be left, by the kinds of
+    :mod:`.left`, through its own way to end a server; ``threads`` is how the names of threads begin that it leaves.
+    """
+
+    asked: Mapping[str, Any]
+    leaves: Collection[str]
+    threads: Sequence[str]
+
+    def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
+        """An engine of that kind, whose schedulers are attended; whatever is begun and fails leaves no process."""
+
+    def within(self, engine: Any, deadline: float) -> contextlib.AbstractContextManager[None]:
+        """Ask the engine for something, inside."""
+
+    def exits(self, before: Sequence[int | None], after: Sequence[int | None]) -> list[int | None]:
+        """How the processes ended, given their exit codes before it was to end them, and after."""
+
+
+class Reference:
+    """The reference's engine."""
+
+    asked: Mapping[str, Any] = {}
+    leaves: Collection[str] = ()
+    threads: Sequence[str] = ()
+
+    def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
+        """An engine of that kind."""
+        attended = type("Engine", (kind,), {"run_scheduler_process_func": staticmethod(seam)})
+        return attended(server_args=arguments, _deadline=deadline)
+
+    def within(self, engine: Any, deadline: float) -> contextlib.AbstractContextManager[None]:
+        """It has its own deadline."""
+        return contextlib.nullcontext()
+
+    def exits(self, before: Sequence[int | None], after: Sequence[int | None]) -> list[int | None]:
+        """They end when they are told to."""
+        return list(after)
+
+
+def heard(number: int, frame: object) -> NoReturn:
+    """What SGLang is asked to do on SIGQUIT while it starts: not to kill this process."""
+    raise ServerFailed(_FAILED)
+
+
+class Installed:
+    """The real SGLang's engine."""
+
+    asked: Mapping[str, Any] = {"custom_sigquit_handler": heard}
+    # A worker that is killed, and multiprocessing's tracker with it, removes nothing. Sockets of ZeroMQ are not closed.
+    leaves: Collection[str] = ("shared memory",)
+    threads: Sequence[str] = ("ZMQbg/",)
+
+    def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
+        """An engine of that kind; its detokenizer sees the same distributions as its schedulers do."""
+        own: dict[str, Any] = {"run_scheduler_process_func": staticmethod(seam)}
+        if seam.hidden:
+            own["run_detokenizer_process_func"] = staticmethod(Hidden(kind.run_detokenizer_process_func, seam.hidden))
+        try:
+            with _alarm(deadline):
+                engine = type("Engine", (kind,), own)(server_args=arguments)
+        except BaseException:
+            signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+            end_orphans()
+            raise
+        manager = engine.tokenizer_manager
+        manager.signal_handler_class = type(
+            "SignalHandler", (manager.signal_handler_class,), {"running_phase_sigquit_handler": _stop}
+        )
+        return engine
+
+    @contextlib.contextmanager
+    def within(self, engine: Any, deadline: float) -> Iterator[None]:
+        """Once it serves, SIGQUIT is heard by its event loop, and so is the end of the time."""
+        late: list[str] = []
+
+        def stop() -> None:
+            late.append(f"no answer after {deadline:g} s")
+            engine.loop.stop()
+
+        timer = engine.loop.call_later(deadline, stop)
+        try:
+            yield
+        except RuntimeError as error:
+            if engine.loop.is_closed() or "stopped before" not in str(error):
+                raise
+            raise (TimeoutError(late[0]) if late else ServerFailed(_FAILED)) from None
+        finally:
+            timer.cancel()
+
+    def exits(self, before: Sequence[int | None], after: Sequence[int | None]) -> list[int | None]:
+        """They are killed: what can be seen is that they were there until then."""
+        return list(before)
+
+
+def _stop(*_: Any, **__: Any) -> None:
+    asyncio.get_event_loop().stop()
+
+
+@contextlib.contextmanager
+def _alarm(deadline: float) -> Iterator[None]:
+    """Raise TimeoutError in this, the main thread, after so many seconds."""
+
+    def ring(number: int, frame: object) -> NoReturn:
+        raise TimeoutError(f"the server was not ready after {deadline:g} s")
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, deadline)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
