@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from .ranked_result import found
 from .ranks.place import ClusterError
 from .subject import reference_world
 from .suite import jobs
-from .suite.areas import AREAS, module_name
+from .suite.areas import AREAS, MAKING, module_name
 from .suite.declare import Check
 
 if TYPE_CHECKING:
@@ -102,6 +102,25 @@ class Stages:
             sizes = tuple(sorted({size for size in (*WORLD_SIZES, self._cluster.size) if size <= self._cluster.size}))
         return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline)
 
+    @cached_property
+    def ready(self) -> Warm | None:
+        """The process in which what the host's groups need is imported too."""
+        platform, _ = self.platform
+        if platform is None:
+            return None
+        warm, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
+        return warm or platform
+
+    @cached_property
+    def ready_to_serve(self) -> Warm | None:
+        """The process in which what serves models is imported too, which takes the real SGLang ten seconds; or the one
+        before, where that is not safe to fork: then each rank, and each probe, does it.
+        """
+        if self.ready is None:
+            return None
+        warm, _ = self.ready.warm(jobs.STAND_READY_TO_SERVE, deadline=client.START_DEADLINE)
+        return warm if warm is not None and warm.threads == 1 else self.ready
+
     def ground(self) -> Ground:
         """Where ranks stand; the devices could be counted."""
         platform, _ = self.platform
@@ -112,9 +131,9 @@ class Stages:
         devices = self.devices.value["count"]
         if not self.survives_fork:
             return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
-        ready, _ = platform.warm(jobs.STAND_READY, deadline=client.START_DEADLINE)
-        to_serve = partial(_ready_to_serve, ready or platform) if self._config.host.kind == "installed" else None
-        return ThisMachine(ready or platform, self._zygote, devices, self._workers, to_serve=to_serve)
+        ready = self.ready or platform
+        to_serve = (lambda: self.ready_to_serve or ready) if self._config.host.kind == "installed" else None
+        return ThisMachine(ready, self._zygote, devices, self._workers, to_serve=to_serve)
 
     def close(self) -> None:
         """End the ranks; the warm processes end with the zygote."""
@@ -167,7 +186,8 @@ class Stages:
         if check.place == "host":
             return stage.run(jobs.RUN, body, world=self._world, deadline=deadline)
         if self.survives_fork:
-            return stage.run(jobs.RUN, body, deadline=deadline)
+            makes = self._config.host.kind == "installed" and check.area in MAKING
+            return ((self.ready_to_serve if makes else None) or stage).run(jobs.RUN, body, deadline=deadline)
         alone = {"entering": self._entering, **body}
         return self._zygote.run(jobs.RESOLVE_AND_RUN, alone, world=self._world, deadline=3 * deadline)
 
@@ -182,14 +202,6 @@ class Stages:
             if "ranks" not in vars(self):
                 self._no_cluster = str(error)  # it is not waited for again
             return found("not-run", str(error))
-
-
-def _ready_to_serve(ready: Warm) -> Warm:
-    """A process in which what serves models is imported, which takes the real SGLang ten seconds; or the one before,
-    where that is not safe to fork: then each rank does it.
-    """
-    warm, _ = ready.warm(jobs.STAND_READY_TO_SERVE, deadline=client.START_DEADLINE)
-    return warm if warm is not None and warm.threads == 1 else ready
 
 
 class BuiltIn:

@@ -28,6 +28,11 @@ class NotServed(NotCovered):
     """The same of an installed SGLang that lacks something here: by this name the kit reports it as not run."""
 
 
+def lacking(reason: str) -> NotCovered:
+    """What says that this host, for that reason, has not what is to be seen."""
+    return NotCovered(reason) if _is_reference() else NotServed(reason)
+
+
 class Server:
     """One rank's part of a server. ``scheduler`` and ``runner`` are SGLang's objects."""
 
@@ -208,6 +213,26 @@ def arguments(given: Mapping[str, Any], graphs: Sequence[int] = (), *, driven: b
         made.resolve_once()
     made.check_server_args()
     return made
+
+
+def settle(given: Mapping[str, Any], *, device: int) -> None:
+    """Make what is given this process's arguments, and this device its place, as a scheduler's process does at first.
+
+    Some of SGLang's parts cannot be made before. The reference's can. Raises NotServed where nothing serves here.
+    """
+    if not _is_reference():
+        _installed().settle(arguments(given), device=device)
+
+
+def must_allocate(kind: Any) -> None:
+    """Raise NotServed where a class of allocators is an installed SGLang's own, by kernels that do not run here."""
+    if not _is_reference():
+        importlib.import_module(f"{__package__}.unserved").must_allocate(kind)
+
+
+def triton_runs() -> bool:
+    """Whether Triton has a driver here, so that SGLang's own kernels of it can run."""
+    return bool(importlib.import_module(f"{__package__}.unserved").triton_runs())
 
 
 @contextlib.contextmanager

@@ -162,6 +162,16 @@ def scheduling(told: Callable[[BaseException], None]) -> Iterator[None]:
         module.get_exception_traceback, kind.__init__ = put_into_words, make
 
 
+def settle(server_args: Any, *, device: int) -> None:
+    """Make these the arguments of this process, and this device the place of its only rank, without a server."""
+    _place(server_args, device, 0, 0)
+    with contextlib.suppress(ImportError):
+        if hasattr(importlib.import_module("sglang.srt.runtime_context"), "publish"):
+            return
+    # Up to 0.5.16 the model runner does it.
+    importlib.import_module("sglang.srt.server_args").set_global_server_args_for_scheduler(server_args)
+
+
 def _made(make: Callable[[], Any], server_args: Any) -> Any:
     try:
         return make()

@@ -106,7 +106,7 @@ def must_allocate(kind: Any) -> None:
     name = f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
     own = name in {f"{module}.PagedTokenToKVPoolAllocator" for module in _PAGED}
     knows = hasattr(importlib.import_module("sglang.srt.platforms.interface"), "PlatformCapabilities")  # 0.5.22 on
-    if own and not knows and not _triton_has_a_driver():
+    if own and not knows and not triton_runs():
         raise NotServed(f"{name}, which this platform has, is Triton's kernels, and Triton has no driver here")
 
 
@@ -163,7 +163,8 @@ def _name(thing: Any) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
-def _triton_has_a_driver() -> bool:
+def triton_runs() -> bool:
+    """Whether Triton has a driver here."""
     try:
         importlib.import_module("triton.runtime").driver.active.get_current_device()
     except Exception:

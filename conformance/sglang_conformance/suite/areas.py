@@ -65,6 +65,9 @@ AREAS = (
 SERVING = frozenset({"journey", "journey_on_ranks", "journey_graphs", "journey_pressure"})
 """The areas whose checks have models served: what they need of the host takes long to import."""
 
+MAKING = frozenset({"pools_and_allocators", "operators", "made"})
+"""The areas whose checks make parts of a server alone: what they need of the host is imported with what serves."""
+
 LAUNCHING = frozenset({"journey_roles"})
 """The areas whose checks look at a server that was started once, in processes of its own."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ...contract.model import Contract
+from ...hosts import serving
 from .. import expect
 from ..serving.allocating import MEMBER, Asked
 from . import made_pools, parts, worker
@@ -134,21 +135,27 @@ class Window:
 
 
 def _class(platform: Any, contract: Contract) -> tuple[Any, str]:
-    """The class that the core takes, and whose line is to be named for it: none for SGLang's own."""
+    """The class that the core takes, and whose line is to be named for it: none for SGLang's own.
+
+    NotServed where that is by kernels that do not run here.
+    """
     if made_pools.is_asked(platform, contract):
         answer = answer_of(platform, MEMBER)
         if answer is None:
-            raise expect.NotCovered(f"{MEMBER}() goes to a part of SGLang that this host does not have")
+            raise serving.lacking(f"{MEMBER}() goes to a part of SGLang that this host does not have")
         if answer.value is not None:
+            serving.must_allocate(answer.value)
             return answer.value, expect.place(answer.value) or answer.where
-    return parts.part("PagedTokenToKVPoolAllocator", f"{_ALLOCATOR}.paged", _ALLOCATOR), ""
+    own = parts.part("PagedTokenToKVPoolAllocator", f"{_ALLOCATOR}.paged", _ALLOCATOR)
+    serving.must_allocate(own)
+    return own, ""
 
 
 def _pool(platform: Any, contract: Contract, form: Form) -> Any:
     """The pool whose slots they are; a stand-in where this host has none, since an allocator only keeps it."""
     try:
         return made_pools.made(platform, contract, form).pool
-    except expect.NotCovered:
+    except ImportError:
         return made_pools.layer(0)
 
 

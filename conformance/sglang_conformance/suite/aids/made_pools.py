@@ -16,8 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...contract.model import Contract
+from ...hosts import serving
 from .. import expect
-from . import parts, worker
+from . import parts, within, worker
 from .pools import POOL_METHODS, POOLS
 from .resolution import overrides
 from .uncovered import answer_of
@@ -120,7 +121,7 @@ def class_for(platform: Any, contract: Contract, kind: str) -> expect.Answer | N
             raise expect.Declined(f"{member} is SGLang's own default, which refuses")
         answer = answer_of(platform, member)
     if answer is None:
-        raise expect.NotCovered(f"the pool of the kind {kind} goes to a part of SGLang that this host does not have")
+        raise serving.lacking(f"the pool of the kind {kind} goes to a part of SGLang that this host does not have")
     return None if answer.value is None else answer
 
 
@@ -175,6 +176,7 @@ def made(platform: Any, contract: Contract, form: Form) -> Made:
     """A pool of the form on the platform's device; a violation where it cannot be made."""
     device = worker.devices(platform)[0]
     worker.make_current(platform, device)
+    within.settle(device)
     answer = class_for(platform, contract, form.kind)
     own = own_class(contract, form.kind)
     kind = own if answer is None else answer.value

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ...journey import tolerances
 from .. import expect
-from . import parts, worker
+from . import parts, within, worker
 from .resolution import is_sglangs
 
 DTYPES = ("float32", "bfloat16")
@@ -81,6 +81,7 @@ def bench(platform: Any, dtype: str) -> Bench:
     """The first device of the platform, made current."""
     device = worker.devices(platform)[0]
     worker.make_current(platform, device)
+    within.settle(device)
     return Bench(device, dtype)
 
 

@@ -11,13 +11,14 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from ...hosts import lacking
+from ...hosts import lacking, serving
 from .. import expect
+from . import within
 from .lacking import raised_in_sglang
 
 
 def module(name: str) -> ModuleType:
-    """SGLang's module of that name below ``sglang``; NotCovered where this host cannot import it."""
+    """SGLang's module of that name below ``sglang``; NotCovered, of some kind, where this host cannot import it."""
     found = _imported(name)
     if isinstance(found, ModuleType):
         return found
@@ -32,7 +33,7 @@ def _imported(name: str) -> ModuleType | Exception:
     except Exception as error:
         if expect.is_uncovered(error):
             return error
-        return expect.NotCovered(f"SGLang's {name} does not import on this host: {_told(error)}")
+        return serving.lacking(f"SGLang's {name} does not import on this host: {_told(error)}")
 
 
 def part(name: str, *modules: str) -> Any:
@@ -40,11 +41,11 @@ def part(name: str, *modules: str) -> Any:
     for each in modules[:-1]:
         try:
             return getattr(module(each), name)
-        except (expect.NotCovered, ImportError, AttributeError):
+        except (ImportError, AttributeError):
             continue
     found = getattr(module(modules[-1]), name, None)
     if found is None:
-        raise expect.NotCovered(f"this SGLang has no {name} in sglang.{modules[-1]}")
+        raise serving.lacking(f"this SGLang has no {name} in sglang.{modules[-1]}")
     return found
 
 
@@ -60,16 +61,17 @@ _OF_A_SERVER = (
 def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str = "") -> Any:
     """What an action gives; a violation where it raises.
 
-    NotCovered where it does so for want of a package that SGLang's own code wants, or of a server around it.
+    NotCovered where it does so for want of a package that SGLang's own code wants, or of what a server is.
     """
     try:
         return expect.attempt(call, action, where=where, cause=cause).value
     except expect.Violation as violation:
         raised = violation.__context__
         if isinstance(raised, ImportError) and raised_in_sglang(raised):
-            raise expect.NotCovered(f"{call} cannot be seen on this host: {_told(raised)}") from violation
+            raise serving.lacking(f"{call} cannot be seen on this host: {_told(raised)}") from violation
         if raised is not None and _innermost(raised) in _OF_A_SERVER:
-            raise expect.NotCovered(f"{call} is only to be made within a server: {_told(raised)}") from violation
+            why = within.unsettled() or _told(raised)
+            raise serving.lacking(f"{call} is only to be made within a server: {why}") from violation
         raise
 
 
