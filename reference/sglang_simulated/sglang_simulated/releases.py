@@ -14,6 +14,7 @@ import functools
 from typing import Any
 
 from sglang_simulated.hardware import has_library
+from sglang_simulated.paging import paged_allocator
 
 try:
     from sglang.srt.platforms.interface import PlatformCapabilities
@@ -49,7 +50,7 @@ class _DeclaresCapabilities:
 class _AnswersFlags:
     """For SGLang 0.5.11 to 0.5.21, where the base class's factories raise instead of meaning "SGLang's own".
 
-    So SGLang's own classes are named here, imported only when asked for: those modules load much of the server.
+    So classes of SGLang's are named here, imported only when asked for: those modules load much of the server.
     """
 
     def support_cuda_graph(self) -> bool:
@@ -81,11 +82,8 @@ class _AnswersFlags:
         return _memory_pool("DSATokenToKVPool")
 
     def get_paged_allocator_cls(self) -> type:
-        """SGLang's allocator of pages."""
-        from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator
-
-        allocator: type = PagedTokenToKVPoolAllocator
-        return allocator
+        """SGLang's allocator of pages, without Triton."""
+        return paged_allocator()
 
 
 @functools.cache
