@@ -125,7 +125,7 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
     wanted = inspect.signature(kind).parameters
     given = {name: ranks[name] for name in wanted if name in ranks}
     try:
-        with _unheard(), _unhurried():
+        with unheard(), _unhurried():
             made = InstalledServer(_made(lambda: kind(server_args, _ports(port), **given), server_args))
             unserved.must_serve(made, server_args)
             yield made
@@ -152,7 +152,11 @@ def scheduling(told: Callable[[BaseException], None]) -> Iterator[None]:
 
     @functools.wraps(make)
     def made(self: Any, server_args: Any, *args: Any, **kwargs: Any) -> None:
-        make(self, server_args, *args, **kwargs)
+        try:
+            _made(lambda: make(self, server_args, *args, **kwargs), server_args)
+        except Exception:
+            unserved.must_have_model(server_args)
+            raise
         unserved.must_serve(Server(self), server_args)
 
     module.get_exception_traceback, kind.__init__ = heard, made
@@ -235,8 +239,10 @@ def _unhurried() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """What is made of ZeroMQ meanwhile ends with it, and what was said there unheard with it."""
+def unheard() -> Iterator[list[Any]]:
+    """What is made of ZeroMQ meanwhile ends with it, and what was said there unheard with it: its contexts, of which
+    one that is taken out of this list stays. A context that is forgotten instead waits for who hears it, without end.
+    """
     zmq: Any = importlib.import_module("zmq")
     makers: list[Any] = []
     make = zmq.Context.socket
@@ -247,7 +253,7 @@ def _unheard() -> Iterator[None]:
 
     zmq.Context.socket = socket
     try:
-        yield
+        yield makers
     finally:
         zmq.Context.socket = make
         for maker in makers:

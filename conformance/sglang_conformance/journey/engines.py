@@ -18,7 +18,7 @@ from traceback import extract_tb
 from typing import Any, NoReturn, Protocol
 
 from ..blame import vendor_line
-from ..hosts import serving
+from ..hosts import serving, serving_installed
 from ..probes.server import end_orphans
 from .attended import Attended, Hidden
 
@@ -103,13 +103,15 @@ class Installed:
         own: dict[str, Any] = {"run_scheduler_process_func": staticmethod(seam)}
         if seam.hidden:
             own["run_detokenizer_process_func"] = staticmethod(Hidden(kind.run_detokenizer_process_func, seam.hidden))
-        try:
-            with _alarm(deadline):
-                engine = type("Engine", (kind,), own)(server_args=arguments)
-        except BaseException:
-            signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-            end_orphans()
-            raise
+        with serving_installed.unheard() as contexts:
+            try:
+                with _alarm(deadline):
+                    engine = type("Engine", (kind,), own)(server_args=arguments)
+            except BaseException:
+                signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+                end_orphans()
+                raise
+            contexts.clear()
         manager = engine.tokenizer_manager
         manager.signal_handler_class = type(
             "SignalHandler", (manager.signal_handler_class,), {"running_phase_sigquit_handler": _stop}
