@@ -5,9 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +22,6 @@ from . import blaming
 
 MODELS = ("llama", "latent", "mixtral")
 PAGED = (("page_size", 16),)
-_PORTS = range(20000, 32000)
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def again_and_again(member: Member) -> tuple[Served, Served, Served]:
 @contextmanager
 def serving(member: Member, leg: Leg, *, watched: bool = True) -> Iterator[Serving]:
     """The leg's server on this rank, for requests of the check's own."""
-    with server(leg, _seat(member)) as made:
+    with _seat(member) as seat, server(leg, seat) as made:
         yield Serving(made, leg, member.number, watched=watched)
 
 
@@ -88,19 +84,22 @@ def _again(turn: _Turn) -> tuple[Served, Served, Served]:
             asked.tell(error, f"serving {turn.leg}, three times")
 
 
-def _seat(member: Member) -> Seat:
-    """The rank's seat; the first rank says at which port all meet."""
-    port = member.side.to_all(_free_port() if member.number == 0 else 0)[0]
-    return Seat(member.number, member.device.type, member.device.index or 0, port)
+@contextmanager
+def _seat(member: Member) -> Iterator[Seat]:
+    """The rank's seat; the first rank says at which port all meet, and listens there before anybody comes.
+
+    SGLang's own store finds that of its process. A rank that came before it would try again half a second later.
+    """
+    store = _listening() if member.number == 0 else None
+    port = member.side.to_all(0 if store is None else store.port)[0]
+    yield Seat(member.number, member.device.type, member.device.index or 0, port)
 
 
-def _free_port() -> int:
-    """A port that is free, below those that connections are given meanwhile."""
-    for port in random.SystemRandom().sample(_PORTS, 100):
-        with contextlib.suppress(OSError), socket.socket() as listening:
-            listening.bind(("", port))
-            return port
-    raise RuntimeError(f"none of a hundred ports from {_PORTS.start} to {_PORTS.stop} is free")
+def _listening() -> Any:
+    """A store of torch's at a port that the system chooses, which listens for as long as it is held."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
 
 
 def must_be_there(reason: str) -> None:
