@@ -49,8 +49,8 @@ def vendor(install: Any, platform_plugin: Any, monkeypatch: pytest.MonkeyPatch, 
 def alone(module: Module, monkeypatch: pytest.MonkeyPatch, world_size: int = 1, tensor_parallel: int = 1) -> None:
     """A world of so many ranks, none of which is asked anything."""
     plan = module("sglang.srt.mem_cache._plan")
-    monkeypatch.setattr(plan, "get_world_group", lambda: SimpleNamespace(world_size=world_size, cpu_group=None))
-    monkeypatch.setattr(plan, "get_tensor_model_parallel_world_size", lambda: tensor_parallel)
+    monkeypatch.setattr(plan, "group", lambda kind: SimpleNamespace(world_size=world_size, cpu_group=None))
+    monkeypatch.setattr(plan, "tensor_parallel", lambda: SimpleNamespace(size=tensor_parallel))
 
 
 def model(latent: bool = False, sparse: bool = False) -> SimpleNamespace:

@@ -8,6 +8,7 @@ from sglang_reference._errors import not_covered
 
 from .._contract import since
 from ..distributed import parallel_state
+from ..distributed._own_groups import group
 
 
 class Partition(NamedTuple):
@@ -27,11 +28,7 @@ def tensor_parallel() -> Partition:
 
 def tensor_parallel_group() -> Any:
     """The coordinator of tensor parallelism; raises where there is none."""
-    if not since("0.5.21"):
-        return parallel_state.get_tp_group()
-    from ..runtime_context import get_parallel
-
-    return get_parallel().tp_group
+    return group("tp")
 
 
 def experts_parallel() -> Partition:

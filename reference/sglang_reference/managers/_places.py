@@ -101,14 +101,3 @@ def publish_launcher(server_args: Any) -> None:
         runtime_context.publish(server_args, role="tokenizer")
     else:
         published.publish(server_args)
-
-
-def group(name: str) -> Any:
-    """The rank's group of a kind: tp, pp or world."""
-    if since("0.5.21"):
-        from ..runtime_context import get_parallel
-
-        return getattr(get_parallel(), f"{name}_group")
-    from ..distributed import parallel_state
-
-    return getattr(parallel_state, f"get_{name}_group")()

@@ -13,6 +13,7 @@ from .._arguments.resolving import settled
 from .._contract import since
 from .._partial import Partial
 from ..configs.model_config import ModelConfig
+from ..distributed._own_groups import group
 from ..mem_cache import _requests
 from ..speculative.spec_info import SpeculativeAlgorithm
 from ..utils.common import get_available_gpu_memory
@@ -94,9 +95,9 @@ class Starting(Partial):
             self.device,
             *_,
         ) = self.tp_worker.get_worker_info()
-        self.tp_group = _places.group("tp")
-        self.pp_group = _places.group("pp")
-        self.world_group = _places.group("world")
+        self.tp_group = group("tp")
+        self.pp_group = group("pp")
+        self.world_group = group("world")
         self.pad_input_ids_func = self.tp_worker.get_pad_input_ids_func()
         get_available_gpu_memory(self.device, self._place.gpu_id, empty_cache=False)  # SGLang logs it
 

@@ -16,8 +16,8 @@ from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, Renamed, released
 from ..configs.model_config import ModelConfig
+from ..distributed._own_groups import group
 from ..model_executor.forward_batch_info import ForwardBatch
-from . import _places
 from ._placing import placed
 from .utils import GenerationBatchResult
 
@@ -121,8 +121,8 @@ class TpModelWorker(BaseTpWorker):
             **state,
         )
         self.device = self._model_runner.device
-        self.pp_group = _places.group("pp")
-        self.world_group = _places.group("world")
+        self.pp_group = group("pp")
+        self.world_group = group("world")
         self.random_seed = self._common_seed(values.random_seed if random_seed is None else random_seed)
         torch.manual_seed(self.random_seed)
         if not since("0.5.14"):

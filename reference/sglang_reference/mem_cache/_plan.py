@@ -18,7 +18,8 @@ import torch
 from sglang_reference._errors import not_covered
 
 from .._contract import since
-from ..distributed.parallel_state import get_tensor_model_parallel_world_size, get_world_group
+from ..distributed._own_groups import group
+from ..layers._partition import tensor_parallel
 from ..utils import common
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Worker:
     @property
     def kv_heads(self) -> int:
         """How many heads of keys and values this rank has."""
-        return int(self.model_config.get_num_kv_heads(get_tensor_model_parallel_world_size()))
+        return int(self.model_config.get_num_kv_heads(tensor_parallel().size))
 
 
 def worker_of(owner: Any, layers: Any, *, pp_size: int, dp_size: int) -> Worker:
@@ -87,7 +88,7 @@ def bytes_left(worker: Worker, before_in_gib: float) -> int:
     """
     if since("0.5.19"):
         gc.collect()
-    world = get_world_group()
+    world = group("world")
     free = common.get_available_gpu_memory(
         worker.device, worker.gpu_id, distributed=world.world_size > 1, cpu_group=world.cpu_group
     )
@@ -125,7 +126,7 @@ def constrained(worker: Worker, tokens: int) -> int:
         tokens = min(tokens, limit)
     if worker.pp_size > 1:
         least = torch.tensor(tokens, dtype=torch.int64)
-        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN, group=get_world_group().cpu_group)
+        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN, group=group("world").cpu_group)
         tokens = int(least.item())
     return tokens
 

@@ -20,9 +20,9 @@ from .._arguments import capture
 from .._arguments.resolving import settled
 from .._contract import since
 from .._partial import Partial
+from ..distributed._own_groups import group
 from ..utils.common import get_available_gpu_memory
 from . import _eager
-from ._groups import group
 from .forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode, PPProxyTensors
 
 logger = logging.getLogger("sglang.srt.model_executor.cuda_graph_runner")

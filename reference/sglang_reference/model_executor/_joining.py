@@ -19,9 +19,9 @@ from .. import distributed
 from .._arguments.resolving import settled
 from .._contract import since
 from ..distributed import parallel_state
+from ..distributed._own_groups import group
 from ..environ import EnvBool, EnvStr
 from ..utils.common import get_available_gpu_memory
-from ._groups import group
 from ._layout import Layout
 
 logger = logging.getLogger("sglang.srt.model_executor.model_runner")

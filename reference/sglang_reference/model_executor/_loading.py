@@ -19,8 +19,8 @@ from sglang_reference._errors import not_covered
 from .. import platforms
 from .._arguments.resolving import settled
 from .._contract import since
+from ..distributed._own_groups import group
 from ..utils.common import get_available_gpu_memory
-from ._groups import group
 
 logger = logging.getLogger("sglang.srt.model_executor.model_runner")
 

@@ -13,8 +13,8 @@ import torch
 from .._contract import since
 from .._released import Lifetime, Parameters, released
 from ..distributed import parallel_state
+from ..distributed._own_groups import group
 from ._decode_steps import WARM_UPS, Steps, sizes_to_capture
-from ._groups import group
 from .forward_batch_info import ForwardBatch, PPProxyTensors
 
 __all__ = [

@@ -23,9 +23,9 @@ from .._arguments.served import refuse_what_is_not
 from .._contract import since
 from .._partial import Partial
 from .._released import Lifetime, Parameters, released
+from ..distributed._own_groups import group
 from ..speculative.spec_info import SpeculativeAlgorithm
 from . import _attention, _eager, _graphs, _joining, _layout, _loading, _weights
-from ._groups import group
 from .forward_batch_info import ForwardBatch, PPProxyTensors
 
 __all__ = ["ModelRunner", "ModelRunnerOutput"]

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..layers._partition import tensor_parallel
 from ..layers.activation import SiluAndMul
 from ..layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowParallelLinear
 from ..layers.radix_attention import RadixAttention
 from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
-from ._parallel import heads_of, tensor_parallel_size
+from ._parallel import heads_of
 
 
 class Gated(PartialModule):
@@ -68,7 +69,7 @@ class Grouped(PartialModule):
     ) -> None:
         self.hidden_size, self.head_dim = hidden, head
         self.total_num_heads, self.total_num_kv_heads = heads, kv_heads
-        self.num_heads, self.num_kv_heads = heads_of(heads, kv_heads, tensor_parallel_size())
+        self.num_heads, self.num_kv_heads = heads_of(heads, kv_heads, tensor_parallel().size)
         self.q_size, self.kv_size = self.num_heads * head, self.num_kv_heads * head
         self.scaling = head**-0.5
         self.qkv_proj = QKVParallelLinear(

@@ -13,6 +13,7 @@ import torch
 from sglang_reference._errors import not_covered
 
 from .._released import Lifetime, Parameters, Renamed, released
+from ..layers._partition import tensor_parallel
 from ..layers.layernorm import RMSNorm
 from ..layers.linear import ColumnParallelLinear, ReplicatedLinear, RowParallelLinear
 from ..layers.radix_attention import RadixAttention
@@ -20,7 +21,7 @@ from ..layers.rotary_embedding import get_rope
 from ..layers.utils._operator import PartialModule
 from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
-from ._parallel import heads_of, refuse, tensor_parallel_size
+from ._parallel import heads_of, refuse
 
 PREFILL_CONTEXT = dict.fromkeys(("dsa_enable_prefill_cp", "mla_enable_prefill_cp"), Lifetime("0.5.13", gone="0.5.20"))
 
@@ -62,7 +63,7 @@ class DeepseekV2AttentionMLA(PartialModule):
         self.qk_nope_head_dim, self.qk_rope_head_dim = qk_nope_head_dim, qk_rope_head_dim
         self.qk_head_dim, self.v_head_dim = qk_nope_head_dim + qk_rope_head_dim, v_head_dim
         self.q_lora_rank, self.kv_lora_rank = q_lora_rank, kv_lora_rank
-        self.num_local_heads, _ = heads_of(num_heads, num_heads, tensor_parallel_size())
+        self.num_local_heads, _ = heads_of(num_heads, num_heads, tensor_parallel().size)
         self.scaling = self.qk_head_dim**-0.5
         self.q_proj = ColumnParallelLinear(
             hidden_size,

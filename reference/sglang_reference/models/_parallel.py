@@ -1,4 +1,4 @@
-"""A rank's share of a model: among how many ranks a layer is divided, and which have the layers before and after."""
+"""A rank's share of a model: its heads, and the ranks that have the layers before and after."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from typing import Any
 
 from sglang_reference._errors import not_covered
 
-from .._contract import since
-from ..distributed import parallel_state
-
-
-def tensor_parallel_size() -> int:
-    """Among how many ranks a layer is divided; read from the context of the process from 0.5.21 on."""
-    size: int = _context().tp_size if since("0.5.21") else parallel_state.get_tensor_model_parallel_world_size()
-    return size
+from ..distributed._own_groups import group
 
 
 def pipeline_group() -> Any:
     """The ranks that have the layers one after another."""
-    return _context().pp_group if since("0.5.21") else parallel_state.get_pp_group()
+    return group("pp")
 
 
 def heads_of(total: int, kept: int, size: int) -> tuple[int, int]:
@@ -36,9 +29,3 @@ def refuse(what: str, **given: object) -> None:
     for name, value in given.items():
         if value not in (None, False, 0):
             raise not_covered(f"{what} with {name}={value!r}")
-
-
-def _context() -> Any:
-    from ..runtime_context import get_parallel
-
-    return get_parallel()

@@ -12,6 +12,7 @@ import torch
 from .._contract import since
 from .._released import Lifetime, Parameters, released
 from ..distributed.communication_op import tensor_model_parallel_all_reduce
+from ..layers._partition import tensor_parallel
 from ..layers.linear import ReplicatedLinear
 from ..layers.moe.fused_moe_triton.layer import FusedMoE
 from ..layers.moe.topk import TopK
@@ -21,7 +22,7 @@ from ..model_executor.forward_batch_info import ForwardBatch
 from ..utils._layers import add_prefix
 from ._blocks import Grouped
 from ._decoder import CausalLM, Layer, Stage, Sum
-from ._parallel import refuse, tensor_parallel_size
+from ._parallel import refuse
 from ._rope import rope_of
 from ._weights import QKV, Expert, Weights
 
@@ -46,7 +47,7 @@ class MixtralMoE(PartialModule):
     ) -> None:
         super().__init__()
         refuse("MixtralMoE", tp_size=tp_size)
-        self.tp_size = tensor_parallel_size()
+        self.tp_size = tensor_parallel().size
         self.hidden_size = hidden_size
         self.gate = ReplicatedLinear(
             hidden_size,

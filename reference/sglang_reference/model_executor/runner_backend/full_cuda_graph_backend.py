@@ -11,8 +11,8 @@ import torch
 from sglang_reference._errors import not_covered
 
 from ..._released import Lifetime, Parameters, released
+from ...distributed._own_groups import group
 from .._decode_steps import WARM_UPS
-from .._groups import group
 from .base_cuda_graph_backend import CAPTURE, BaseCudaGraphBackend
 
 __all__ = ["FullCudaGraphBackend"]

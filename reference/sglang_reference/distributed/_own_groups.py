@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._contract import since
-from ..distributed import parallel_state
+from . import parallel_state
 
 
 def group(kind: str) -> Any:
