@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
+import inspect
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +22,8 @@ import pytest
 from journey.stories import launcher, stopped, worker
 from sglang_conformance.contract import tables
 from sglang_conformance.contract.model import Contract
-from sglang_conformance.journey import launched, left, settled, shared
+from sglang_conformance.hosts.serving import NotServed
+from sglang_conformance.journey import attended, launched, left, settled, shared
 from sglang_conformance.journey.attended import Attended, facts_of, stack_of
 from sglang_conformance.journey.launched import Launched, Start, likeliest
 from sglang_conformance.journey.leg import Leg
@@ -25,7 +31,7 @@ from sglang_conformance.journey.recording import Recorder
 from sglang_conformance.journey.trace import END, Role
 from sglang_conformance.probes.observe import observe
 from sglang_conformance.probes.result import Result
-from sglang_conformance.suite import expect
+from sglang_conformance.suite import expect, journey_roles
 from sglang_conformance.suite.aids import started
 
 LEG = Leg(arguments=(("page_size", 16),))
@@ -86,9 +92,52 @@ def test_what_the_host_lacks_is_nobodys_failure() -> None:
         started.first(Launched(LEG, obstacle="no platform"))
 
 
-def uncovered_worker() -> Any:
+def test_what_an_installed_sglang_lacks_is_not_run() -> None:
+    lacking = failing(uncovered_worker("NotServed", "it lacks gguf"))
+    assert (lacking.unserved, lacking.uncovered) == ("it lacks gguf", "")
+    with pytest.raises(NotServed, match="it lacks gguf"):
+        started.first(lacking)
+    here = Launched(LEG, error="NotServed: it lacks gguf", starts=(Start(),), traces=(FAILED,))
+    assert here.unserved == "it lacks gguf"
+
+
+def test_workers_that_were_killed_when_their_server_was_ended_are_not_blamed_for_a_later_one() -> None:
+    killed = replace(stopped(worker(0), "post_load_model"), pid=7)
+    dead = replace(stopped(worker(0), "init_backend", error="KeyError: 'attention_backend'"), pid=8)
+    good = Start(tokens=((1,),), ended=0.2, pids=(7,), exits=(None,))
+    found = Launched(LEG, traces=(FAILED, killed, dead), error=HEARD, starts=(good, Start()), installed=True).failure
+    assert found is not None
+    assert found.member == "init_backend"
+    unended = replace(good, ended=None)  # that it was killed may be why it could not be ended
+    found = Launched(LEG, traces=(FAILED, killed), error=HEARD, starts=(unended,), installed=True).failure
+    assert found is not None
+    assert found.member == "post_load_model"
+
+
+def test_how_workers_end_is_seen_where_they_are_not_killed() -> None:
+    start = Start(tokens=((1,),), ready=1.0, ended=0.2)
+    for installed, end in ((True, None), (False, 0)):
+        well = Launched(LEG, starts=(replace(start, exits=(end, end)),), installed=installed)
+        assert journey_roles.test_server_comes_up_in_processes_of_its_own(well).endswith("1 worker")
+        for wrong in (3, -9):
+            ill = Launched(LEG, starts=(replace(start, exits=(end, wrong)),), installed=installed)
+            with pytest.raises(expect.Violation, match=str(wrong)):
+                journey_roles.test_server_comes_up_in_processes_of_its_own(ill)
+
+
+def test_arguments_of_workers_are_judged_where_one_said_them() -> None:
+    check = journey_roles.test_arguments_stand_in_the_workers_as_they_were_settled
+    start = Start(tokens=((1,),), arguments={"page_size": 16}, pids=(7, 8))
+    with pytest.raises(expect.NotReached, match="no worker said"):
+        check(Launched(LEG, starts=(start,)))
+    check(Launched(LEG, starts=(start,), workers={7: {"page_size": 16}}))
+    with pytest.raises(expect.Violation, match="page_size=1"):
+        check(Launched(LEG, starts=(start,), workers={7: {"page_size": 1}}))
+
+
+def uncovered_worker(kind: str = "NotCovered", why: str = "the reference serves no such thing") -> Any:
     recorder = Recorder(Role("worker", 0))
-    recorder.failed(type("NotCovered", (ImportError,), {})("the reference serves no such thing"))
+    recorder.failed(type(kind, (ImportError,), {})(why))
     return recorder.trace()
 
 
@@ -131,6 +180,51 @@ def test_arguments_are_what_was_decided_last() -> None:
 def test_a_scheduler_is_only_to_be_spawned(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="to be spawned"):
         Attended(tmp_path, {}, (), 1.0)()
+
+
+def test_a_worker_says_its_arguments_when_it_is_ready_and_when_it_ends(tmp_path: Path) -> None:
+    arguments, sent = SimpleNamespace(page_size=16), list[object]()
+    given = inspect.signature(lambda server_args: None).bind(arguments)
+    process = attended._Process(Recorder(Role("worker", 0)), tmp_path / "facts", given)
+    pipe = attended._Told(SimpleNamespace(send=sent.append, closed=False), process.tell)
+    pipe.send({"status": "ready"})
+    assert (sent, pipe.closed) == ([{"status": "ready"}], False)
+    assert json.loads(process.facts.read_text()) == {"arguments": {"page_size": 16}}
+    arguments.page_size = 1
+    process.ends()
+    assert json.loads(process.facts.read_text()) == {"arguments": {"page_size": 1}}
+    assert process.recorder.trace().ended
+    broken = attended._Process(Recorder(Role("worker", 0)), tmp_path / "none")
+    broken.failed(KeyError("attention_backend"))
+    broken.ends()
+    assert not broken.recorder.trace().ended
+    assert not broken.facts.exists()
+
+
+def test_a_native_thread_may_be_spared_by_its_name() -> None:
+    before, names, end = observe(), left.shared_memory(), _thread.allocate_lock()
+    end.acquire()
+
+    def run() -> None:
+        Path(f"/proc/self/task/{_thread.get_native_id()}/comm").write_text("ZMQbg/IO/0")
+        with end:
+            pass
+
+    _thread.start_new_thread(run, ())
+    try:
+        wait_until(lambda: any("ZMQbg/IO/0" in left._named(number) for number in os.listdir("/proc/self/task")))
+        seen = left.look(names, before, 0.0)["threads"]
+        spared = left.look(names, before, 0.0, ("ZMQbg/",))["threads"]
+        assert len(set(seen) - set(spared)) == 1
+    finally:
+        end.release()
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    moment = time.monotonic() + 20.0
+    while not done():
+        assert time.monotonic() < moment
+        time.sleep(0.01)
 
 
 def test_what_a_server_leaves_is_found_and_what_ends_is_not() -> None:

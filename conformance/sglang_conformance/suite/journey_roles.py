@@ -78,7 +78,7 @@ def test_server_comes_up_in_processes_of_its_own(launched: Launched) -> str:
         if launched.installed
         else "a worker is killed that has not ended by itself some seconds after the last request",
     )
-    return f"{launched.leg}: {len(first.exits)} worker{'s'[: len(first.exits) != 1]}"
+    return f"{launched.leg}: {launched.leg.size} worker{'s'[: launched.leg.size != 1]}"
 
 
 @requirement("JOUR-055")
