@@ -32,6 +32,51 @@ def test_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(os.environ) == before
 
 
+SCHEDULER = """
+import traceback
+
+def get_exception_traceback():
+    return traceback.format_exc().splitlines()[-1]
+
+class Scheduler:
+    def __init__(self, server_args):
+        raise ValueError("no room")
+
+def run_scheduler_process(server_args):
+    try:
+        Scheduler(server_args)
+    except Exception:
+        print("logged", get_exception_traceback())
+"""
+SCHEDULE = """
+import json, sys, types
+from pathlib import Path
+from sglang_conformance.hosts import serving
+from sglang.srt.managers import scheduler
+Path("config.json").write_text(json.dumps({"architectures": sys.argv[1:]}))
+made = scheduler.Scheduler.__init__
+with serving.scheduling(lambda error: print("told", type(error).__name__, error)):
+    scheduler.run_scheduler_process(types.SimpleNamespace(model_path=".", disable_cuda_graph=True))
+print(scheduler.Scheduler.__init__ is made)
+"""
+
+
+def scheduled(folder: Path, *architectures: str) -> list[str]:
+    """What comes of a scheduler that cannot be made, for a model of these architectures."""
+    installed(folder, srt__managers__scheduler=SCHEDULER, srt__models__llama="import gguf")
+    return answer(folder, SCHEDULE, *architectures)
+
+
+def test_error_that_a_scheduler_keeps_to_its_process_is_told(tmp_path: Path) -> None:
+    assert scheduled(tmp_path) == ["told ValueError no room", "logged ValueError: no room", "True"]
+
+
+def test_error_for_want_of_a_package_is_told_as_that(tmp_path: Path) -> None:
+    told, *_ = scheduled(tmp_path, "LlamaForCausalLM")
+    assert told.startswith("told NotServed ")
+    assert "gguf" in told.partition(" it lacks ")[2]
+
+
 ASK = """
 from sglang_conformance.hosts import serving
 try:
@@ -47,13 +92,22 @@ except Exception as error:
 
 def asked(folder: Path, **files: str) -> list[str]:
     """What comes of making ready to serve with an SGLang of which these modules have these texts."""
-    texts = {"__init__": "", "srt__models__registry": "", "srt__server_args": "", **files}
-    for name, text in texts.items():
+    installed(folder, srt__models__registry="", **files)
+    return answer(folder, ASK)
+
+
+def installed(folder: Path, **files: str) -> None:
+    """Put an SGLang there of which these modules have these texts."""
+    for name, text in {"__init__": "", "srt__server_args": "", **files}.items():
         file = folder / "sglang" / f"{name.replace('__', '/') if name[0] != '_' else name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
+
+
+def answer(folder: Path, script: str, *arguments: str) -> list[str]:
+    """What a script prints, where that SGLang is the installed one."""
     ran = subprocess.run(
-        [sys.executable, "-c", ASK],
+        [sys.executable, "-c", script, *arguments],
         env={"PYTHONPATH": import_path(folder), "PATH": ""},
         cwd=folder,
         capture_output=True,
