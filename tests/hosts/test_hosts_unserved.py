@@ -25,9 +25,6 @@ def named(module: str, name: str, *bases: type) -> type:
 
 
 ATTENTION = named(TORCH_NATIVE, "TorchNativeAttnBackend")
-BEFORE, SINCE = (
-    named(f"sglang.srt.mem_cache.allocator{rest}", "PagedTokenToKVPoolAllocator") for rest in ("", ".paged")
-)
 
 
 class Operator:
@@ -65,11 +62,9 @@ in_module(UNQUANTIZED, by_kernels)
 in_module("acme.experts", vendors)
 
 
-def server(
-    *layers: Any, attention: Any = None, allocator: Any = None, page: int = 1, captured: tuple[int, ...] = ()
-) -> Any:
+def server(*layers: Any, attention: Any = None, captured: tuple[int, ...] = ()) -> Any:
     runner = SimpleNamespace(attn_backend=attention, model=SimpleNamespace(modules=lambda: iter(layers)))
-    return SimpleNamespace(runner=runner, allocator=allocator, page_size=page, captured=captured)
+    return SimpleNamespace(runner=runner, captured=captured)
 
 
 def experts(function: Callable[..., Any], **attributes: Any) -> Any:
@@ -87,13 +82,17 @@ def asked(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """SGLang's platforms as before or since capabilities, and Triton with a driver or without."""
+    """SGLang before or since capabilities, a platform with graphs or without, Triton with a driver or none."""
 
-    def release(*, knows: bool, driver: bool = False) -> None:
+    def release(*, knows: bool, driver: bool = False, captures: bool = True) -> None:
+        platforms = ModuleType("sglang.srt.platforms")
+        platforms.current_platform = SimpleNamespace(support_cuda_graph=lambda: captures)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, platforms.__name__, platforms)
         interface = ModuleType("sglang.srt.platforms.interface")
         if knows:
             interface.PlatformCapabilities = object  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, interface.__name__, interface)
+        monkeypatch.setattr(unserved, "obstacle", lambda *modules: "")
         monkeypatch.setattr(unserved, "triton_runs", lambda: driver)
 
     return release
@@ -117,29 +116,24 @@ def test_other_attention_is_judged(asked: Any, attention: type, architecture: st
     unserved.must_serve(server(attention=attention()), asked(architecture))
 
 
-@pytest.mark.parametrize("kind", [BEFORE, SINCE])
-def test_sglangs_allocator_without_triton_is_not_served_up_to_0_5_21(asked: Any, release: Any, kind: type) -> None:
+def test_graphs_without_triton_are_not_served_up_to_0_5_21(asked: Any, release: Any) -> None:
     release(knows=False)
     with pytest.raises(NotServed, match="Triton has no driver"):
-        unserved.must_serve(server(allocator=kind(), page=16), asked())
+        unserved.must_be_able(asked(disable_cuda_graph=False))
 
 
 @pytest.mark.parametrize(
-    ("kind", "page", "release_is"),
+    ("eager", "release_is"),
     [
-        (BEFORE, 1, {"knows": False}),
-        (BEFORE, 16, {"knows": False, "driver": True}),
-        (SINCE, 16, {"knows": True}),
-        (named("acme.allocator", "PagedTokenToKVPoolAllocator"), 16, {"knows": False}),
-        (named("acme.allocator", "PagedTokenToKVPoolAllocator", BEFORE), 16, {"knows": False}),
-        (named("sglang.srt.mem_cache.allocator", "TokenToKVPoolAllocator"), 16, {"knows": False}),
+        (True, {"knows": False}),
+        (False, {"knows": False, "driver": True}),
+        (False, {"knows": False, "captures": False}),
+        (False, {"knows": True}),
     ],
 )
-def test_other_allocators_are_judged(
-    asked: Any, release: Any, kind: type, page: int, release_is: Mapping[str, bool]
-) -> None:
+def test_other_ways_to_serve_are_judged(asked: Any, release: Any, eager: bool, release_is: Mapping[str, bool]) -> None:
     release(**release_is)
-    unserved.must_serve(server(allocator=kind(), page=page), asked())
+    unserved.must_be_able(asked(disable_cuda_graph=eager))
 
 
 @pytest.mark.parametrize("chosen", [True, False])

@@ -32,7 +32,7 @@ def _hook(target: str, kind: str, parameters: str) -> tuple[Edit, ...]:
 _PLATFORM = "from sglang_simulated.device_mixin import SimDeviceMixin\n"
 _DEFAULTS = """\
         if getattr(server_args, "attention_backend", None) is None:
-            server_args.attention_backend = ATTENTION_BACKEND
+            server_args.attention_backend = self.attention_for(server_args)
             attention.register()
 """
 _MODEL_RUNNER, _OVERLAP = "sglang.srt.model_executor.model_runner.ModelRunner", "sglang.srt.managers.overlap_utils"

@@ -224,12 +224,6 @@ def settle(given: Mapping[str, Any], *, device: int) -> None:
         _installed().settle(arguments(given), device=device)
 
 
-def must_allocate(kind: Any) -> None:
-    """Raise NotServed where a class of allocators is an installed SGLang's own, by kernels that do not run here."""
-    if not _is_reference():
-        importlib.import_module(f"{__package__}.unserved").must_allocate(kind)
-
-
 def triton_runs() -> bool:
     """Whether Triton has a driver here, so that SGLang's own kernels of it can run."""
     return bool(importlib.import_module(f"{__package__}.unserved").triton_runs())

@@ -119,7 +119,7 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
     Raises NotServed where SGLang lacks something here that the model wants.
     """
     load()
-    unserved.must_have_model(server_args)
+    unserved.must_be_able(server_args)
     ranks = _place(server_args, device, tp_rank, pp_rank)
     kind = importlib.import_module(SCHEDULER).Scheduler
     wanted = inspect.signature(kind).parameters

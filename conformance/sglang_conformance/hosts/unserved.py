@@ -45,9 +45,13 @@ _WANTED = (
 )
 _WITH_TRANSFORMERS = ("huggingface_hub", "tokenizers")
 _TORCH_NATIVE = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend"
-_PAGED = ("sglang.srt.mem_cache.allocator", "sglang.srt.mem_cache.allocator.paged")  # before 0.5.13, and since
 _NATIVE = "sglang.srt.layers.moe.fused_moe_native"
 _UNQUANTIZED = "sglang.srt.layers.quantization.unquant"
+_INTERFACE = "sglang.srt.platforms.interface"
+_WITHOUT_TRITON = (
+    "up to 0.5.21 SGLang starts Triton's kernels beside every attention but its own in torch, which no graph can hold; "
+    "Triton has no driver here"
+)
 _EXPERTS = (
     "SGLang's experts in torch (srt/layers/moe/fused_moe_native.py), which this platform has, "
     "run neither in graphs nor where ranks have experts of their own"
@@ -75,6 +79,20 @@ def obstacle(*modules: str) -> str:
     return ""
 
 
+def must_be_able(server_args: Any) -> None:
+    """Raise NotServed for what SGLang cannot serve here on any platform, as these arguments ask.
+
+    Up to 0.5.21 SGLang starts Triton's kernels beside every attention but its own in torch, and captures no graph with
+    that (0.5.21, srt/mem_cache/allocation.py: get_last_loc).
+    """
+    must_have_model(server_args)
+    if server_args.disable_cuda_graph or hasattr(importlib.import_module(_INTERFACE), "PlatformCapabilities"):
+        return
+    platform: Any = importlib.import_module("sglang.srt.platforms").current_platform
+    if platform.support_cuda_graph() and not triton_runs():
+        raise NotServed(_WITHOUT_TRITON)
+
+
 def must_have_model(server_args: Any) -> None:
     """Raise NotServed where SGLang's module of a model that is to be served does not import."""
     for architecture in _architectures(server_args):
@@ -92,22 +110,8 @@ def must_serve(server: Server, server_args: Any) -> None:
     """
     if _LATENT in _architectures(server_args) and _name(server.runner.attn_backend) == _TORCH_NATIVE:
         raise NotServed("SGLang's attention backend torch_native, which this platform has, serves no latent attention")
-    if server.page_size > 1:
-        must_allocate(type(server.allocator))
     if (server_args.ep_size > 1 or server.captured) and _has_experts_in_torch(server.runner.model):
         raise NotServed(_EXPERTS)
-
-
-def must_allocate(kind: Any) -> None:
-    """Raise NotServed where a class of allocators is SGLang's own, by kernels that do not run here.
-
-    Up to 0.5.21 SGLang's own is Triton's kernels (0.5.21, srt/mem_cache/allocator/paged.py).
-    """
-    name = f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
-    own = name in {f"{module}.PagedTokenToKVPoolAllocator" for module in _PAGED}
-    knows = hasattr(importlib.import_module("sglang.srt.platforms.interface"), "PlatformCapabilities")  # 0.5.22 on
-    if own and not knows and not triton_runs():
-        raise NotServed(f"{name}, which this platform has, is Triton's kernels, and Triton has no driver here")
 
 
 def must_capture(error: BaseException, server_args: Any) -> None:

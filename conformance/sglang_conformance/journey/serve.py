@@ -21,6 +21,10 @@ from .served import Answer, Memory, Served
 from .watch import Token, Watch, plain
 
 _MOST_STEPS = 2000
+_PAUSE = 1
+"""Steps in a row that may compute nothing while requests wait: after the last of a batch has gone, SGLang may look once
+more before it takes others in (0.5.22, srt/managers/scheduler.py: ``batch_is_full``).
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Serving:
         self._requests = {}
         memory = self._memory()
         watch = Watch(self.server.runner.model, self._beside)
-        steps, step = 0, 0
+        steps, step, idle = 0, 0, 0
         with watch.on() if self.watched else contextlib.nullcontext(), self.server.passes(self._around(watch)):
             waiting = list(requests)
             while True:
@@ -84,8 +88,8 @@ class Serving:
                         self.server.cancel(request.name)
                 before(step)
                 went = self.server.step()
-                steps, step = steps + went, step + 1
-                if not went and not waiting and all(r.leaves is None or r.leaves < step for r in requests):
+                steps, step, idle = steps + went, step + 1, 0 if went else idle + 1
+                if idle > _PAUSE and not waiting and all(r.leaves is None or r.leaves < step for r in requests):
                     break
                 if step > _MOST_STEPS:
                     raise Stuck(f"{_MOST_STEPS} steps, and the requests are not done")

@@ -39,7 +39,7 @@ class SimSRTPlatform(SimDeviceMixin, ReleaseHooks, SRTPlatform):
     def apply_server_args_defaults(self, server_args: Any) -> None:
         """Choose what the user left open, and nothing else: ``attention_backend``, when unset."""
         if getattr(server_args, "attention_backend", None) is None:
-            server_args.attention_backend = ATTENTION_BACKEND
+            server_args.attention_backend = self.attention_for(server_args)
             attention.register()
 
     # Factories return a class or a name, and leave making the object to SGLang.

@@ -13,6 +13,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import torch
+
+from sglang_simulated import attention
 from sglang_simulated.hardware import has_library
 from sglang_simulated.paging import paged_allocator
 
@@ -38,6 +41,10 @@ class _DeclaresCapabilities:
     # Only what is true: SGLang picks its code paths from this and does not ask again. No Triton kernels.
     capabilities: Any = _capabilities()
 
+    def attention_for(self, server_args: Any) -> str:
+        """Our own attention, which graphs can hold."""
+        return attention.NAME
+
     def get_kv_pool_cls(self, *, kind: str) -> type | None:
         """None: SGLang's own pools allocate on the device they are given, which is right for any torch device."""
         return None
@@ -52,6 +59,12 @@ class _AnswersFlags:
 
     So classes of SGLang's are named here, imported only when asked for: those modules load much of the server.
     """
+
+    def attention_for(self, server_args: Any) -> str:
+        """SGLang's own in torch, where nothing is to be captured: SGLang captures no graph with it, and starts Triton's
+        kernels beside any other (``support_triton``, ``get_last_loc``).
+        """
+        return "torch_native" if getattr(server_args, "disable_cuda_graph", False) else attention.NAME
 
     def support_cuda_graph(self) -> bool:
         """Whether graphs can be captured, whatever the device: SGLang then asks for the graph runner."""
@@ -88,7 +101,9 @@ class _AnswersFlags:
 
 @functools.cache
 def _latent_pool() -> type:
-    """SGLang's latent pool, but for an argument that SGLang hands platforms alone and its own class does not know."""
+    """SGLang's latent pool, but for an argument that SGLang hands platforms alone and its own class does not know, and
+    for Triton's kernel that writes keys in parts.
+    """
     base: Any = _memory_pool("MLATokenToKVPool")
 
     class SimMLATokenToKVPool(base):  # type: ignore[misc]
@@ -96,6 +111,10 @@ def _latent_pool() -> type:
 
         def __init__(self, *args: Any, index_head_dim: int | None = None, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+
+        def set_mla_kv_buffer(self, layer: Any, loc: Any, cache_k_nope: Any, cache_k_rope: Any) -> None:
+            """Write the latent and the rotary part of keys, side by side."""
+            self.set_kv_buffer(layer, loc, torch.cat((cache_k_nope, cache_k_rope), dim=-1), cache_k_nope)
 
     return SimMLATokenToKVPool
 

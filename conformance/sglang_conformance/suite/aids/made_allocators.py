@@ -135,20 +135,14 @@ class Window:
 
 
 def _class(platform: Any, contract: Contract) -> tuple[Any, str]:
-    """The class that the core takes, and whose line is to be named for it: none for SGLang's own.
-
-    NotServed where that is by kernels that do not run here.
-    """
+    """The class that the core takes, and whose line is to be named for it: none for SGLang's own."""
     if made_pools.is_asked(platform, contract):
         answer = answer_of(platform, MEMBER)
         if answer is None:
             raise serving.lacking(f"{MEMBER}() goes to a part of SGLang that this host does not have")
         if answer.value is not None:
-            serving.must_allocate(answer.value)
             return answer.value, expect.place(answer.value) or answer.where
-    own = parts.part("PagedTokenToKVPoolAllocator", f"{_ALLOCATOR}.paged", _ALLOCATOR)
-    serving.must_allocate(own)
-    return own, ""
+    return parts.part("PagedTokenToKVPoolAllocator", f"{_ALLOCATOR}.paged", _ALLOCATOR), ""
 
 
 def _pool(platform: Any, contract: Contract, form: Form) -> Any:
