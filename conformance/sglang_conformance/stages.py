@@ -113,8 +113,8 @@ class Stages:
 
     @cached_property
     def ready_to_serve(self) -> Warm | None:
-        """The process in which what serves models is imported too, which takes the real SGLang ten seconds; or the one
-        before, where that is not safe to fork: then each rank, and each probe, does it.
+        """The process in which what serves models is imported too, which takes the real SGLang ten seconds, and models
+        are made; or the one before, where that is not safe to fork: then each rank, and each probe, does it.
         """
         if self.ready is None:
             return None
@@ -132,8 +132,7 @@ class Stages:
         if not self.survives_fork:
             return ThisMachine(self._zygote, self._zygote, devices, self._workers, self._entering, self._world)
         ready = self.ready or platform
-        to_serve = (lambda: self.ready_to_serve or ready) if self._config.host.kind == "installed" else None
-        return ThisMachine(ready, self._zygote, devices, self._workers, to_serve=to_serve)
+        return ThisMachine(ready, self._zygote, devices, self._workers, to_serve=lambda: self.ready_to_serve or ready)
 
     def close(self) -> None:
         """End the ranks; the warm processes end with the zygote."""

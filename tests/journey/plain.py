@@ -188,4 +188,4 @@ class Plain:
 
 def of(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: torch.dtype, **rest: Any) -> Plain:
     """A model whose weights are arrays."""
-    return Plain(config, {n: torch.from_numpy(w).to(dtype) for n, w in weights.items()}, dtype, **rest)
+    return Plain(config, {n: torch.tensor(w).to(dtype) for n, w in weights.items()}, dtype, **rest)

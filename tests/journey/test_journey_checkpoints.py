@@ -42,7 +42,7 @@ def test_a_model_is_the_same_numbers_everywhere(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_short_types_hold_every_weight_exactly(name: str) -> None:
     for weight, numbers in CHECKPOINTS[name].weights().items():
-        whole = torch.from_numpy(numbers)
+        whole = torch.tensor(numbers)
         for dtype in (torch.bfloat16, torch.float16):
             assert torch.equal(whole.to(dtype).float(), whole), weight
 
@@ -61,7 +61,7 @@ def test_what_is_written_is_read_by_torch(name: str, tmp_path: Path) -> None:
         for weight, numbers in checkpoint.weights().items():
             assert loaded[weight].dtype == torch.float32
             assert loaded[weight].is_contiguous()
-            assert torch.equal(loaded[weight], torch.from_numpy(numbers)), weight
+            assert torch.equal(loaded[weight], torch.tensor(numbers)), weight
 
 
 def test_models_are_written_without_torch_and_without_the_generators_of_others(tmp_path: Path) -> None:

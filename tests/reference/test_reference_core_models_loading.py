@@ -118,17 +118,17 @@ def test_weights_are_the_files(srt: Any, write: Any, checkpoint: Checkpoint) -> 
     model, weights = loaded(srt, write(checkpoint)), checkpoint.weights()
     assert not model.training
     layer, name = model.model.layers[1], "model.layers.1."
-    q, k, v = (torch.from_numpy(weights[f"{name}self_attn.{part}_proj.weight"]) for part in "qkv")
+    q, k, v = (torch.tensor(weights[f"{name}self_attn.{part}_proj.weight"]) for part in "qkv")
     assert torch.equal(layer.self_attn.qkv_proj.weight, torch.cat([q, k, v]))
-    assert torch.equal(model.lm_head.weight[: checkpoint.vocabulary], torch.from_numpy(weights["lm_head.weight"]))
-    assert torch.equal(layer.input_layernorm.weight, torch.from_numpy(weights[f"{name}input_layernorm.weight"]))
+    assert torch.equal(model.lm_head.weight[: checkpoint.vocabulary], torch.tensor(weights["lm_head.weight"]))
+    assert torch.equal(layer.input_layernorm.weight, torch.tensor(weights[f"{name}input_layernorm.weight"]))
 
 
 def test_weights_that_come_again_are_taken_where_they_are(srt: Any, write: Any) -> None:
     model = loaded(srt, write(LATENT))
     attention = model.model.layers[0].self_attn
     before, address = attention.w_kc.clone(), (attention.w_kc.data_ptr(), attention.w_vc.data_ptr())
-    weights = {name: torch.from_numpy(weight) * 2 for name, weight in LATENT.weights().items()}
+    weights = {name: torch.tensor(weight) * 2 for name, weight in LATENT.weights().items()}
     model.load_weights(weights.items())
     assert torch.equal(attention.w_kc, before * 2)
     assert (attention.w_kc.data_ptr(), attention.w_vc.data_ptr()) == address

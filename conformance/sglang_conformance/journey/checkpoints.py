@@ -20,6 +20,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,8 @@ class Checkpoint(ABC):
         yield "model.norm.weight", Drawn((self.hidden,), -7, 1.0)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """Every weight's numbers, by Hugging Face's names."""
-        weights = {name: drawn.numbers(self.seed, name) for name, drawn in self.drawn()}
-        self.arranged(weights)
-        if not self.tied:
-            embedding, tokens = weights["model.embed_tokens.weight"], np.arange(self.vocabulary)
-            before = [(factor * tokens + shift) % self.vocabulary for factor, shift in _PREDECESSORS]
-            weights["lm_head.weight"] = embedding[before[0]] + embedding[before[1]]
-        return weights
+        """Every weight's numbers, by Hugging Face's names: made once a process, and not to be written to."""
+        return dict(_weights(self))
 
     def arranged(self, weights: dict[str, NDArray[np.float32]]) -> None:  # noqa: B027 - most kinds need nothing
         """Set what is not to be drawn."""
@@ -259,6 +254,19 @@ class Mixtral(Checkpoint):
                 weight[own] = 0.0
             elif name.endswith(".gate.weight"):
                 weight[:, own] = 2.0 * np.eye(self.experts)
+
+
+@lru_cache(maxsize=8)
+def _weights(model: Checkpoint) -> Weights:
+    weights = {name: drawn.numbers(model.seed, name) for name, drawn in model.drawn()}
+    model.arranged(weights)
+    if not model.tied:
+        embedding, tokens = weights["model.embed_tokens.weight"], np.arange(model.vocabulary)
+        before = [(factor * tokens + shift) % model.vocabulary for factor, shift in _PREDECESSORS]
+        weights["lm_head.weight"] = embedding[before[0]] + embedding[before[1]]
+    for weight in weights.values():
+        weight.flags.writeable = False
+    return weights
 
 
 def _grouped(

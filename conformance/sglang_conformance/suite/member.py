@@ -101,9 +101,16 @@ def stand_ready(probe: Probe) -> tuple[Stage, None]:
 
 
 def stand_ready_to_serve(probe: Probe) -> tuple[Stage, None]:
-    """Warm: what serves models is imported too, or it is known why not, which the forks of this process remember."""
+    """Warm: what serves models is imported too, and what they should give is made ready to be computed; or it is known
+    why nothing serves here, which the forks of this process remember.
+    """
+    from ..journey.leg import Leg
+    from .serving.legs import MODELS
+
     with contextlib.suppress(serving.NotServed):
         serving.load()
+        for model in MODELS:
+            _ = Leg(model).decoder
     return probe.state, None
 
 

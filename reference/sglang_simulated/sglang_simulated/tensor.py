@@ -59,7 +59,8 @@ class SimTensor(torch.Tensor):
         An operator with a kernel of its own for this device gets it: SGLang registers its collectives so, for the
         dispatch key that all out-of-tree devices share (0.5.23, srt/utils/common.py).
         """
-        if _has_kernel(func):
+        own = _facts(func).own
+        if _has_kernel(func) if own is None else own:
             return func.redispatch(_DEVICE_KEY, *args, **(kwargs or {}))
         return run_on_device(func, args, kwargs or {})
 
@@ -102,27 +103,32 @@ def _rebuild(host: torch.Tensor, index: int) -> torch.Tensor:
 class _Facts(NamedTuple):
     """What does not change of an operator of torch.
 
-    ``draws``: random numbers; ``writes``: to an argument; ``own``: whether torch's own operator has a kernel for this
+    ``draws``: random numbers; ``writes``: to an argument; ``copies``: between devices; ``allocates``, and does nothing
+    else; ``takes_host``: tensors beside those of a device. ``own``: whether torch's own operator has a kernel for this
     device, None of another's, which may be given one at any time.
     """
 
     draws: bool
     writes: bool
+    copies: bool
+    allocates: bool
+    takes_host: bool
     own: bool | None
 
 
 @functools.cache
 def _facts(func: Any) -> _Facts:
-    own = _registered(func) if func.namespace in ("aten", "prim") else None
-    return _Facts(torch.Tag.nondeterministic_seeded in func.tags, func._schema.is_mutable, own)
+    return _Facts(
+        draws=torch.Tag.nondeterministic_seeded in func.tags,
+        writes=func._schema.is_mutable,
+        copies=func in _COPIES,
+        allocates=func in _ALLOCATIONS,
+        takes_host=func in _TAKE_HOST_INDICES,
+        own=_has_kernel(func) if func.namespace in ("aten", "prim") else None,
+    )
 
 
 def _has_kernel(func: Any) -> bool:
-    own = _facts(func).own
-    return _registered(func) if own is None else own
-
-
-def _registered(func: Any) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "PrivateUse1"))
 
 
@@ -132,13 +138,16 @@ def run_on_device(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     Raises RuntimeError where the arguments lie on different devices, or where a graph capture forbids the
     operation, and torch.OutOfMemoryError where the result does not fit.
     """
+    facts = _facts(func)
     given = leaves((*args, *kwargs.values()))
     sims = [leaf for leaf in given if isinstance(leaf, SimTensor)]
     index = _device_of(func, args, kwargs, sims)
-    runs_on = runtime().index_of(sims[0].device) if index is None else index
+    runs_on = _index_of(sims[0]) if index is None else index
     if index is not None:
-        _require_one_device(func, given, sims)
-        _require_memory(func, args, kwargs, index)
+        if not facts.copies and len(given) > 1:
+            _require_one_device(func, sims, [] if facts.takes_host else [leaf for leaf in given if _is_host(leaf)])
+        if facts.allocates:
+            _require_memory(args, kwargs, index)
 
     graph = current_stream(runs_on).graph
     if graph is not None:
@@ -146,7 +155,6 @@ def run_on_device(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     on_host = _on_host if graph is None else _kept_on_host
     host_args, host_kwargs = changed(on_host, args), changed_by_name(on_host, kwargs)
     step = None if graph is None else as_now(host_args, host_kwargs)
-    facts = _facts(func)
     with runtime().random_numbers_of(runs_on) if facts.draws else nullcontext():
         result = func(*host_args, **host_kwargs)
     if graph is not None and step is not None:
@@ -183,25 +191,25 @@ def _device_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sims: l
         return runtime().index_of(wanted) if wanted.type == "sim" else None
     if func is _aten.copy_.default and not isinstance(args[0], SimTensor):
         return None
-    return runtime().index_of(sims[0].device) if sims else runtime().current_device()
+    return _index_of(sims[0]) if sims else runtime().current_device()
 
 
-def _require_one_device(func: Any, given: list[Any], sims: list[SimTensor]) -> None:
-    if func in _COPIES:
-        return
+def _index_of(sim: SimTensor) -> int:
+    return int(sim.device.index)  # which every wrapper has
+
+
+def _require_one_device(func: Any, sims: list[SimTensor], hosts: list[torch.Tensor]) -> None:
     # A zero-dimensional host tensor counts as a number.
-    hosts = [] if func in _TAKE_HOST_INDICES else [x for x in given if _is_host(x) and x.dim() > 0]
-    together = [tensor.device for tensor in (*sims, *hosts)]
+    together = [tensor.device for tensor in (*sims, *(host for host in hosts if host.dim() > 0))]
     if any(device != together[0] for device in together[1:]):
         named = ", ".join(sorted({str(device) for device in together}))
         raise RuntimeError(f"{func} was given tensors on {named}: move them to one device first")
 
 
-def _require_memory(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
+def _require_memory(args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
     """Refuse a plain allocation that cannot fit before the host tries it; other results are charged when made."""
-    if func in _ALLOCATIONS:
-        dtype = kwargs.get("dtype") or torch.get_default_dtype()
-        runtime().ledgers[index].require(math.prod(args[0]) * dtype.itemsize)
+    dtype = kwargs.get("dtype") or torch.get_default_dtype()
+    runtime().ledgers[index].require(math.prod(args[0]) * dtype.itemsize)
 
 
 def _on_host(leaf: Any) -> Any:
@@ -228,11 +236,11 @@ def _on_device(leaf: Any, index: int, same: dict[int, SimTensor]) -> Any:
 
 def _follow_host(sim: SimTensor) -> None:
     """Let the wrapper follow an operation that changed its host tensor's shape or grew its storage."""
-    host = sim._host
-    runtime().tracker.charge(host, runtime().ledgers[runtime().index_of(sim.device)])
+    host, index = sim._host, _index_of(sim)
+    runtime().tracker.charge(host, runtime().ledgers[index])
     now = (host.size(), host.stride(), host.storage_offset())
     if now != (sim.size(), sim.stride(), sim.storage_offset()):
-        sim.data = SimTensor(host, runtime().index_of(sim.device))
+        sim.data = SimTensor(host, index)
 
 
 def _is_host(leaf: Any) -> bool:

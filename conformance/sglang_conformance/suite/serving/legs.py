@@ -57,7 +57,7 @@ def tensors_of(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
     """The weights, by their names, as tensors of the host."""
     import torch
 
-    return [(name, torch.from_numpy(weight)) for name, weight in checkpoint.weights().items()]
+    return [(name, torch.tensor(weight)) for name, weight in checkpoint.weights().items()]
 
 
 @lru_cache(maxsize=64)
