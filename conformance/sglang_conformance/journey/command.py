@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--sglang",
         choices=("auto", "reference", "installed"),
         default="reference",
-        help="the host: the kit's re-implementation (default); the installed SGLang starts no server here yet",
+        help="the host: the kit's re-implementation (default), or the installed SGLang, where that can serve",
     )
     add("--contract", metavar="RELEASE", help="the SGLang release (default: the newest)")
     add(
@@ -51,7 +51,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=DEFAULT_DEADLINE,
-        help="how long each step of your code may take; starting a server has 30 more (default: %(default)g)",
+        help="how long each step of your code may take; starting a server has 30 more, of the installed SGLang 150 "
+        "(default: %(default)g)",
     )
     add("--json", metavar="FILE", type=Path, help="write the record there, with every call of every process")
 
