@@ -177,6 +177,17 @@ def test_arguments_are_what_was_decided_last() -> None:
     assert settled.unsendable(arguments) == ["_lock"]
 
 
+def test_what_a_process_decides_for_itself_holds_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sglang.srt.runtime_context", raising=False)
+    assert settled.overridden() == {}
+    log = [("one", {"page_size": 1, "weight_version": "a"}), ("two", {"page_size": 64, "dtype": object})]
+    context = SimpleNamespace(overrides_log=lambda: log)
+    monkeypatch.setitem(sys.modules, "sglang.srt.runtime_context", SimpleNamespace(get_context=lambda: context))
+    assert settled.overridden() == {"page_size": 64, "dtype": "class object"}
+    del context.overrides_log  # before 0.5.17
+    assert settled.overridden() == {}
+
+
 def test_a_scheduler_is_only_to_be_spawned(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="to be spawned"):
         Attended(tmp_path, {}, (), 1.0)()

@@ -124,8 +124,8 @@ class _Process:
     def tell(self) -> None:
         """Its arguments, as they are now."""
         if self.given is not None:
-            told = {"arguments": settled.values(self.given.arguments["server_args"])}
-            self.facts.write_text(json.dumps(told), encoding="utf-8")
+            held = {**settled.values(self.given.arguments["server_args"]), **settled.overridden()}
+            self.facts.write_text(json.dumps({"arguments": held}), encoding="utf-8")
 
     def ends(self) -> None:
         """It ends by itself, which it does not where SGLang kills it."""

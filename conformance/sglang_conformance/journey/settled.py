@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -37,7 +38,20 @@ def values(arguments: Any, names: Collection[str] = LOOKED_AT) -> dict[str, Any]
             value = decided[name] if name in decided else getattr(arguments, name)
         except AttributeError:
             continue
-        found[name] = value if type(value) in _PLAIN else shown(value)
+        found[name] = _plain(value)
+    return found
+
+
+def overridden(names: Collection[str] = LOOKED_AT) -> dict[str, Any]:
+    """What holds in this process in place of the arguments that it was given, as plain data.
+
+    From 0.5.17 on SGLang keeps that apart from the object (srt/runtime_context.py).
+    """
+    context = getattr(sys.modules.get("sglang.srt.runtime_context"), "get_context", None)
+    log = getattr(context(), "overrides_log", None) if context is not None else None
+    found: dict[str, Any] = {}
+    for _, decided in log() if log is not None else ():
+        found |= {name: _plain(value) for name, value in decided.items() if name in names}
     return found
 
 
@@ -47,6 +61,10 @@ def unsendable(arguments: Any) -> list[str]:
     for _, declared in own.pop("_resolved_overrides", None) or ():
         own |= declared
     return [name for name, value in own.items() if not _pickles(value)]
+
+
+def _plain(value: Any) -> Any:
+    return value if type(value) in _PLAIN else shown(value)
 
 
 def _pickles(value: Any) -> bool:
