@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..hosts.serving import NotServed
 from ..journey.leg import Leg
 from ..journey.serve import standard
 from . import expect
 from .declare import on_ranks, requirement
 from .member import Member
 from .serving import blaming, judging, replaying
-from .serving.legs import MODELS, PAGED, again_and_again, served, serving, tensors_of
+from .serving.legs import MODELS, PAGED, again_and_again, each, served, serving, tensors_of
 from .serving.replaying import Oracle
 
 _SEED = 101  # of other weights than a model has at first
@@ -24,40 +23,39 @@ _SEED = 101  # of other weights than a model has at first
 
 @requirement("JOUR-001")
 @on_ranks(1, joined=False)
-def test_server_comes_up_and_serves(member: Member) -> None:
-    _of_each_model(lambda leg: served(member, leg))
+def test_server_comes_up_and_serves(member: Member) -> str:
+    return _of_each_model(lambda leg: served(member, leg))
 
 
 @requirement("JOUR-002")
 @on_ranks(1, joined=False)
-def test_operators_compute_what_they_should(member: Member) -> None:
-    _parts(member, judging.OPERATORS)
+def test_operators_compute_what_they_should(member: Member) -> str:
+    return _parts(member, judging.OPERATORS)
 
 
 @requirement("JOUR-003")
 @on_ranks(1, joined=False)
-def test_layers_compute_what_they_should(member: Member) -> None:
-    _parts(member, judging.LAYERS)
+def test_layers_compute_what_they_should(member: Member) -> str:
+    return _parts(member, judging.LAYERS)
 
 
 @requirement("JOUR-004")
 @on_ranks(1, joined=False)
-def test_pool_gives_back_what_each_layer_was_given(member: Member) -> None:
-    _parts(member, ("pool",))
+def test_pool_gives_back_what_each_layer_was_given(member: Member) -> str:
+    return _parts(member, ("pool",))
 
 
 @requirement("JOUR-005")
 @on_ranks(1, joined=False)
-def test_allocator_gives_no_slot_twice(member: Member) -> None:
+def test_allocator_gives_no_slot_twice(member: Member) -> str:
     _parts(member, ("allocator",))
-    for model in MODELS:
-        judging.slots_are_nobodys_else(served(member, Leg(model, arguments=PAGED)))
+    return _of_each_model(lambda leg: judging.slots_are_nobodys_else(served(member, leg)))
 
 
 @requirement("JOUR-006")
 @on_ranks(1, joined=False)
-def test_attention_looks_at_the_sequence_and_nothing_else(member: Member) -> None:
-    _parts(member, ("attention",))
+def test_attention_looks_at_the_sequence_and_nothing_else(member: Member) -> str:
+    return _parts(member, ("attention",))
 
 
 @requirement("JOUR-007")
@@ -81,7 +79,7 @@ def test_experts_give_the_likeliest_tokens(member: Member) -> str:
 @requirement("JOUR-010")
 @on_ranks(1, joined=False)
 def test_logits_are_as_exact_as_rounding_allows(member: Member) -> str:
-    return "; ".join(judging.logits_are_right(served(member, Leg(model, arguments=PAGED))) for model in MODELS)
+    return _of_each_model(lambda leg: judging.logits_are_right(served(member, leg)))
 
 
 @requirement("JOUR-011")
@@ -152,19 +150,19 @@ def test_init_backend_again_leaves_what_is_served(member: Member, platform: Any)
 
 @requirement("INIT-018")
 @on_ranks(1, joined=False)
-def test_served_models_compute_with_new_weights(member: Member) -> None:
-    _of_each_model(lambda leg: _computes_with_new_weights(member, leg))
+def test_served_models_compute_with_new_weights(member: Member) -> str:
+    return _of_each_model(lambda leg: _computes_with_new_weights(member, leg))
 
 
 @requirement("JOUR-017")
 @on_ranks(1, joined=False)
 def test_likeliest_token_is_taken(member: Member) -> str:
-    return "; ".join(judging.likeliest_are_taken(served(member, Leg(model, arguments=PAGED))) for model in MODELS)
+    return _of_each_model(lambda leg: judging.likeliest_are_taken(served(member, leg)))
 
 
-def _parts(member: Member, kinds: Any) -> None:
+def _parts(member: Member, kinds: Any) -> str:
     """Fail where the first wrong number of a model is born in these kinds of operators."""
-    _of_each_model(lambda leg: judging.parts_are_right(served(member, leg), kinds))
+    return _of_each_model(lambda leg: judging.parts_are_right(served(member, leg), kinds))
 
 
 def _computes_with_new_weights(member: Member, leg: Leg) -> None:
@@ -176,13 +174,6 @@ def _computes_with_new_weights(member: Member, leg: Leg) -> None:
     replaying.is_of(found, Oracle.with_weights(found, other), "after new weights were put in the place of the old ones")
 
 
-def _of_each_model(judge: Callable[[Leg], object]) -> None:
-    """Judge each model; what keeps one from being judged is said once the others are."""
-    unjudged: list[Exception] = []
-    for model in MODELS:
-        try:
-            judge(Leg(model, arguments=PAGED))
-        except (expect.NotReached, NotServed) as reason:
-            unjudged.append(reason)
-    if unjudged:
-        raise unjudged[0]
+def _of_each_model(judge: Callable[[Leg], object]) -> str:
+    """Judge each model, and tell what is said of each."""
+    return each([Leg(model, arguments=PAGED) for model in MODELS], judge)

@@ -18,7 +18,7 @@ from . import expect
 from .declare import on_ranks, requirement
 from .member import Member
 from .serving import judging, together
-from .serving.legs import MODELS, PAGED, must_be_there, served, serving
+from .serving.legs import MODELS, PAGED, each, must_be_there, served, serving
 
 _SHARE = 0.9  # of a rank's free memory that all others must have, too (0.5.23, srt/model_executor/model_runner.py)
 _FRACTION = 0.005  # of its memory that a rank may take, where memory decides
@@ -57,7 +57,7 @@ def test_ranks_agree_about_their_memory(member: Member, platform: Any) -> None:
 @requirement("JOUR-021")
 @on_ranks(2, 4, joined=False)
 def test_servers_come_up_and_serve(member: Member) -> str:
-    return _each(member, lambda leg: _served(member, leg))
+    return each(_legs(member), lambda leg: _served(member, leg))
 
 
 @requirement("INIT-016")
@@ -119,7 +119,7 @@ def test_stages_are_given_what_the_ones_before_gave(member: Member) -> str:
 @requirement("JOUR-026")
 @on_ranks(2, 4, joined=False)
 def test_all_ranks_choose_the_same_tokens(member: Member) -> str:
-    return _each(member, lambda leg: together.same_tokens(member, _served(member, leg)))
+    return each(_legs(member), lambda leg: together.same_tokens(member, _served(member, leg)))
 
 
 @requirement("JOUR-027")
@@ -158,30 +158,7 @@ def _requests(leg: Leg) -> tuple[Request, ...]:
 
 def _parts(member: Member, kinds: Collection[str]) -> str:
     """Fail where the first wrong number of a leg is born in these kinds."""
-    return _each(member, lambda leg: together.parts_are_right(member, _served(member, leg), kinds))
-
-
-def _each(member: Member, judge: Callable[[Leg], object]) -> str:
-    """Judge each leg; what keeps one from being judged is said once the others are.
-
-    Legs that are not served here are told in the record: there are requirements on their tokens alone, which are then
-    not run. NotServed where no leg is served.
-    """
-    elsewhere: list[expect.NotReached] = []
-    unserved: dict[str, host.NotServed] = {}
-    legs = _legs(member)
-    for leg in legs:
-        try:
-            judge(leg)
-        except host.NotServed as reason:
-            unserved[str(leg)] = reason
-        except expect.NotReached as reason:
-            elsewhere.append(reason)
-    if elsewhere:
-        raise elsewhere[0]
-    if len(unserved) == len(legs):
-        raise next(iter(unserved.values()))
-    return "; ".join(f"not seen: {leg}: {reason}" for leg, reason in unserved.items())
+    return each(_legs(member), lambda leg: together.parts_are_right(member, _served(member, leg), kinds))
 
 
 def _tokens(member: Member, wanted: Callable[[Leg], bool]) -> None:

@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,6 +16,7 @@ from ...journey.checkpoints import Checkpoint
 from ...journey.leg import Leg, Request
 from ...journey.serve import Seat, Serving, server, standard
 from ...journey.served import Served
+from .. import expect
 from ..aids import holdings
 from ..member import Member
 from . import blaming
@@ -100,6 +101,30 @@ def _listening() -> Any:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+
+
+def each(legs: Collection[Leg], judge: Callable[[Leg], object]) -> str:
+    """Judge each leg, and tell what is said of each; what keeps one from being judged is raised once the others are.
+
+    A leg that is not served here is told of: there are requirements on its tokens alone, which are then not run.
+    NotServed where none of them is served.
+    """
+    said: list[object] = []
+    unserved: list[host.NotServed] = []
+    elsewhere: list[expect.NotReached] = []
+    for leg in legs:
+        try:
+            said.append(judge(leg))
+        except host.NotServed as reason:
+            unserved.append(reason)
+            said.append(f"{leg}: not seen: {reason}")
+        except expect.NotReached as reason:
+            elsewhere.append(reason)
+    if elsewhere:
+        raise elsewhere[0]
+    if unserved and len(unserved) == len(legs):
+        raise unserved[0]
+    return "; ".join(each for each in said if isinstance(each, str))
 
 
 def must_be_there(reason: str) -> None:
