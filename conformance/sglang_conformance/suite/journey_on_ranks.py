@@ -124,20 +124,20 @@ def test_all_ranks_choose_the_same_tokens(member: Member) -> str:
 
 @requirement("JOUR-027")
 @on_ranks(2, 4, joined=False)
-def test_ranks_that_share_layers_give_the_likeliest_tokens(member: Member) -> None:
-    _tokens(member, lambda leg: leg.pp == 1 and leg.ep == 1)
+def test_ranks_that_share_layers_give_the_likeliest_tokens(member: Member) -> str:
+    return _tokens(member, lambda leg: leg.pp == 1 and leg.ep == 1)
 
 
 @requirement("JOUR-028")
 @on_ranks(2, 4, joined=False)
-def test_ranks_that_share_experts_give_the_likeliest_tokens(member: Member) -> None:
-    _tokens(member, lambda leg: leg.ep > 1)
+def test_ranks_that_share_experts_give_the_likeliest_tokens(member: Member) -> str:
+    return _tokens(member, lambda leg: leg.ep > 1)
 
 
 @requirement("JOUR-029")
 @on_ranks(2, 4, joined=False)
-def test_stages_of_a_pipeline_give_the_likeliest_tokens(member: Member) -> None:
-    _tokens(member, lambda leg: leg.pp > 1)
+def test_stages_of_a_pipeline_give_the_likeliest_tokens(member: Member) -> str:
+    return _tokens(member, lambda leg: leg.pp > 1)
 
 
 def _legs(member: Member) -> tuple[Leg, ...]:
@@ -161,11 +161,12 @@ def _parts(member: Member, kinds: Collection[str]) -> str:
     return each(_legs(member), lambda leg: together.parts_are_right(member, _served(member, leg), kinds))
 
 
-def _tokens(member: Member, wanted: Callable[[Leg], bool]) -> None:
-    for leg in _legs(member):
-        if wanted(leg):
-            judging.tokens_are_right(_served(member, leg))
-            judging.logits_are_right(_served(member, leg))
+def _tokens(member: Member, wanted: Callable[[Leg], bool]) -> str:
+    def judge(leg: Leg) -> None:
+        judging.tokens_are_right(_served(member, leg))
+        judging.logits_are_right(_served(member, leg))
+
+    return each([leg for leg in _legs(member) if wanted(leg)], judge)
 
 
 def _free(member: Member) -> float:
