@@ -47,7 +47,8 @@ def overridden(names: Collection[str] = LOOKED_AT) -> dict[str, Any]:
 
     From 0.5.17 on SGLang keeps that apart from the object (srt/runtime_context.py).
     """
-    context = getattr(sys.modules.get("sglang.srt.runtime_context"), "get_context", None)
+    module = sys.modules.get("sglang.srt.runtime_context")
+    context = vars(module).get("get_context") if module is not None else None  # the reference has none
     log = getattr(context(), "overrides_log", None) if context is not None else None
     found: dict[str, Any] = {}
     for _, decided in log() if log is not None else ():
