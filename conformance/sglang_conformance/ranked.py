@@ -27,14 +27,18 @@ from .suite.declare import Check
 class RankedChecks:
     """The ranks of one world, made when first needed. Whoever makes it closes it.
 
-    ``sizes``: those of the groups that were asked for, or None.
+    ``sizes``: those of the groups that were asked for, or None. ``serving``: the seconds that a check has in which
+    models are served.
     """
 
-    def __init__(self, ground: Ground, *, sizes: Sequence[int] | None, examples: int, deadline: float) -> None:
+    def __init__(
+        self, ground: Ground, *, sizes: Sequence[int] | None, examples: int, deadline: float, serving: float
+    ) -> None:
         self._ground = ground
         self._sizes = sizes
         self._examples = examples
         self._deadline = deadline
+        self._serving = serving
         self._pools: dict[tuple[bool, bool], Pool] = {}
         self._obstacles: dict[bool, str] = {}
 
@@ -104,14 +108,15 @@ class RankedChecks:
         return failed(check.name, failed_case, size, report)
 
     def _send(self, check: Check, cases: Sequence[Case], size: int) -> GroupReport:
+        seconds = self._serving if check.area in SERVING else self._deadline
         body = {
             "module": check.module,
             "name": check.name,
             "cases": list(cases),
-            "deadline": 0.9 * self._deadline,
+            "deadline": 0.9 * seconds,
             "watched": check.watched,
         }
-        return self._pool(check).run(jobs.RUN_ON_RANK, body, size=size, seconds=self._deadline)
+        return self._pool(check).run(jobs.RUN_ON_RANK, body, size=size, seconds=seconds)
 
     def _pool(self, check: Check) -> Pool:
         joined, serving = check.joined, self._ground.serves_apart and check.area in SERVING

@@ -37,6 +37,11 @@ _SPAWNING = 30.0
 _IMPORTING = 120.0
 """Seconds that they may take besides to import the real SGLang, where other tests keep the machine busy."""
 
+_COMPILING = 3
+"""How many times as long models may take to be served by the real SGLang: it has torch compile parts of them in each
+rank's process (0.5.23, srt/layers/vocab_parallel_embedding.py), some seconds of a processor's.
+"""
+
 
 def preloaded(*, in_tree: bool = False) -> tuple[str, ...]:
     """The modules that the zygote imports, so that no probe has to.
@@ -100,7 +105,8 @@ class Stages:
         sizes = config.world_sizes
         if self._cluster is not None and sizes is None:
             sizes = tuple(sorted({size for size in (*WORLD_SIZES, self._cluster.size) if size <= self._cluster.size}))
-        return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline)
+        serving = config.deadline * (_COMPILING if config.host.kind == "installed" else 1)
+        return RankedChecks(ground, sizes=sizes, examples=config.examples, deadline=config.deadline, serving=serving)
 
     @cached_property
     def ready(self) -> Warm | None:
