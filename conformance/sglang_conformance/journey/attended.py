@@ -23,7 +23,7 @@ from typing import Any
 from ..contract.model import Contract
 from ..hosts import serving
 from ..probes.world import hide_distributions
-from . import attaching, settled
+from . import attaching, settled, shared_memory
 from .recording import Recorder
 from .trace import END, Role
 
@@ -76,6 +76,7 @@ def stack_of(folder: Path, pid: int) -> Path:
 def _attend(folder: str, table: Mapping[str, Any], hidden: Sequence[str], deadline: float) -> Any:
     stack = os.open(stack_of(Path(folder), os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     faulthandler.dump_traceback_later(0.45 * deadline, repeat=True, file=stack)
+    shared_memory.note(Path(folder))
     if hidden:
         hide_distributions(hidden)
     attached = attaching.start(Role("scheduler"), Contract.from_json(table), Path(folder))
@@ -105,6 +106,7 @@ def _run(attached: attaching.Attached, folder: Path, *arguments: Any, **named: A
         raise
     finally:
         process.ends()
+        shared_memory.note_held(folder)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ..hosts.enter import enter, load_device_backends
 from ..probes.observe import changes, observe
 from ..probes.server import Probe, adopt_orphans
 from ..subject import Subject
-from . import attaching, engines, left, settled
+from . import attaching, engines, left, settled, shared_memory
 from .attended import Attended
 from .leg import Leg
 from .recording import Recorder
@@ -52,7 +52,8 @@ def launch(
     adopt_orphans()
     load_device_backends()
     wanted.checkpoint.write(place / "model")
-    begun, files = observe(), left.shared_memory()
+    begun, files = observe(), shared_memory.names()
+    shared_memory.note(place)
     contract, subject = (
         (probe.state.contract, probe.state.subject)
         if entering is None
@@ -75,7 +76,9 @@ def launch(
         error = f"{type(raised).__name__}: {raised}"
     else:
         recorder.mark(END)
-    remains = left.look(files, before, _GRACE, host.threads)
+    remains = left.look(
+        before, _GRACE, lambda: (shared_memory.names() - files) & shared_memory.noted(place), host.threads
+    )
     return {
         "error": error,
         "left": {kind: found for kind, found in remains.items() if kind not in host.leaves},
@@ -120,7 +123,7 @@ class _Launcher:
         importlib.import_module("sglang.srt.plugins").load_plugins()
         module = importlib.import_module(engines.MODULE)
         asked = {"log_level": "error", **self.leg.asked(str(self.model), self.device)}
-        arguments = serving.arguments({**asked, **self.host.asked}, graphs=self.leg.graphs, driven=False)
+        arguments = serving.arguments({**asked, **self.host.asked()}, graphs=self.leg.graphs, driven=False)
         told["asked"] = {name: asked[name] for name in settled.LOOKED_AT if name in asked}
         told["arguments"] = settled.values(arguments)
         try:
@@ -136,6 +139,7 @@ class _Launcher:
         finally:
             begun = time.monotonic()
             still = [process.exitcode for process in processes]
+            shared_memory.note_held(self.model.parent)
             engine.shutdown()
             told["ended"] = time.monotonic() - begun
             told["exits"] = self.host.exits(still, [process.exitcode for process in processes])

@@ -7,36 +7,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 from ..probes.observe import Moment, changes, observe
+from . import shared_memory
 
-_SHARED = Path("/dev/shm")
 _POLL = 0.05
 
 
-def shared_memory() -> frozenset[str]:
-    """The names in shared memory that are this user's."""
-    try:
-        return frozenset(file.name for file in os.scandir(_SHARED) if file.stat().st_uid == os.getuid())
-    except OSError:
-        return frozenset()
-
-
-def look(shared: frozenset[str], before: Moment, grace: float, spared: Sequence[str] = ()) -> Mapping[str, list[str]]:
+def look(
+    before: Moment, grace: float, shared: Callable[[], frozenset[str]], spared: Sequence[str] = ()
+) -> Mapping[str, list[str]]:
     """What is there now and was not before, as texts by its kind, after ``grace`` seconds at most.
 
-    Shared memory that some process still holds is another's: whatever the server began has ended, or is told itself.
-    Native threads whose names begin with one of ``spared`` are left out.
+    ``shared`` gives the server's files of shared memory that are there; those that some process still holds are
+    another's too: whatever the server began has ended, or is told itself. Native threads whose names begin with one of
+    ``spared`` are left out.
     """
     end = time.monotonic() + grace
     while True:
         found = {
             "processes": _processes(),
             "threads": _threads(before, tuple(spared)),
-            "shared memory": sorted(name for name in shared_memory() - shared if not _held(name)),
+            "shared memory": sorted(name for name in shared() if not shared_memory.is_held(name)),
         }
         if not any(found.values()) or time.monotonic() >= end:
             return found
@@ -83,19 +78,3 @@ def _told(pid: int) -> tuple[str, str]:
     except OSError:
         return "Z", ""
     return state, command[:120]
-
-
-def _held(name: str) -> bool:
-    """Whether a process has it open or mapped, as far as this one may look."""
-    path = str(_SHARED / name)
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if path in (process / "maps").read_text(encoding="utf-8", errors="replace"):
-                return True
-            if any(os.readlink(link) == path for link in (process / "fd").iterdir()):
-                return True
-        except OSError:
-            continue
-    return False

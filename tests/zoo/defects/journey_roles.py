@@ -174,6 +174,13 @@ DEFECTS = (
         "JOUR-058",
         'with open(f"/dev/shm/zoo-car-{os.getpid()}", "wb") as file:\n    file.write(bytes(64))',
     ),
+    _in_workers(
+        "shared-memory-that-a-worker-holds-is-left",
+        "JOUR-058",
+        "from multiprocessing import resource_tracker, shared_memory\n\n"
+        "self.table = shared_memory.SharedMemory(create=True, size=64)\n"
+        'resource_tracker.unregister(f"/{self.table.name}", "shared_memory")',
+    ),
     Defect(
         "workers-overrule-the-user",
         "ARG-016",
