@@ -46,7 +46,7 @@ class Engine:
 begun = {}
 host = engines.Installed()
 try:
-    engine = host.start(Engine, dict(host.asked), Attended(Path("."), {}, HIDDEN, 1.0), DEADLINE)
+    engine = host.start(Engine, host.asked(), Attended(Path("."), {}, HIDDEN, 1.0), DEADLINE)
     seams = ("run_scheduler_process_func", "run_detokenizer_process_func")
     begun["seams"] = [type(getattr(engine, name)).__name__ for name in seams]
 except Exception as error:
@@ -164,6 +164,20 @@ def test_the_reference_has_deadlines_of_its_own_and_sees_its_workers_end() -> No
         pass
     assert reference.exits([None, None], [0, 3]) == [0, 3]
     assert engines.Installed().exits([None, 3], [None, 3]) == [None, 3]
+
+
+def test_the_real_sglang_is_given_a_port_that_no_connection_takes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "range"
+    monkeypatch.setattr(engines, "_GIVEN", file)
+    assert engines.Installed().asked()["nccl_port"] > 0  # where the system does not say
+    for text, inside in (("32768\t60999\n", range(10_000, 32768)), ("1024\t65535\n", range(1, 65536))):
+        file.write_text(text)
+        ports = {engines.Installed().asked()["nccl_port"] for _ in range(5)}
+        assert ports <= set(inside)
+        assert len(ports) > 1
+    assert dict(engines.Reference().asked()) == {}
 
 
 def test_a_function_that_is_to_be_spawned_is_not_called_here() -> None:

@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import random
 import signal
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from traceback import extract_tb
 from typing import Any, NoReturn, Protocol
 
@@ -23,6 +26,10 @@ from ..probes.server import end_orphans
 from .attended import Attended, Hidden
 
 MODULE = "sglang.srt.entrypoints.engine"
+_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_OTHERS = 10_000
+"""Below stand the ports that services are known by."""
+_TRIES = 20
 _FAILED = "a process of the server has failed, which the launching process is told by SIGQUIT"
 
 
@@ -46,13 +53,15 @@ def load() -> None:
 class Host(Protocol):
     """What is different between the hosts.
 
-    ``asked`` are arguments that it wants beside the user's. ``leaves`` is what may be left, by the kinds of
+    ``leaves`` is what may be left, by the kinds of
     :mod:`.left`, through its own way to end a server; ``threads`` is how the names of threads begin that it leaves.
     """
 
-    asked: Mapping[str, Any]
     leaves: Collection[str]
     threads: Sequence[str]
+
+    def asked(self) -> Mapping[str, Any]:
+        """The arguments that a start wants beside the user's."""
 
     def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
         """An engine of that kind, whose schedulers are attended; whatever is begun and fails leaves no process."""
@@ -67,9 +76,12 @@ class Host(Protocol):
 class Reference:
     """The reference's engine."""
 
-    asked: Mapping[str, Any] = {}
     leaves: Collection[str] = ()
     threads: Sequence[str] = ()
+
+    def asked(self) -> Mapping[str, Any]:
+        """It needs none."""
+        return {}
 
     def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
         """An engine of that kind."""
@@ -93,10 +105,17 @@ def heard(number: int, frame: object) -> NoReturn:
 class Installed:
     """The real SGLang's engine."""
 
-    asked: Mapping[str, Any] = {"custom_sigquit_handler": heard}
     # A worker that is killed, and multiprocessing's tracker with it, removes nothing. Sockets of ZeroMQ are not closed.
     leaves: Collection[str] = ("shared memory",)
     threads: Sequence[str] = ("ZMQbg/",)
+
+    def asked(self) -> Mapping[str, Any]:
+        """Not to end this process; and a port that is still free when the workers come to it.
+
+        Up to 0.5.21 SGLang chooses one of those that the system gives to any connection meanwhile (0.5.18,
+        srt/server_args.py; 0.5.22 does not).
+        """
+        return {"custom_sigquit_handler": heard, "nccl_port": _port()}
 
     def start(self, kind: Any, arguments: Any, seam: Attended, deadline: float) -> Any:
         """An engine of that kind; its detokenizer sees the same distributions as its schedulers do."""
@@ -144,6 +163,20 @@ class Installed:
 
 def _stop(*_: Any, **__: Any) -> None:
     asyncio.get_event_loop().stop()
+
+
+def _port() -> int:
+    """A port that nothing listens on, and that the system gives to no connection, where there are such."""
+    first = int(_GIVEN.read_text(encoding="ascii").split()[0]) if _GIVEN.exists() else 0
+    tried = random.SystemRandom().sample(range(_OTHERS, first), _TRIES) if first >= _OTHERS + _TRIES else []
+    for port in (*tried, 0):
+        with socket.socket() as own:
+            try:
+                own.bind(("", port))
+            except OSError:
+                continue
+            return int(own.getsockname()[1])
+    raise OSError("no port is free")
 
 
 @contextlib.contextmanager
