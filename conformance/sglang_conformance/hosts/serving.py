@@ -184,6 +184,12 @@ def load(*further: str) -> None:
         _installed().load(*further)
 
 
+def load_arguments() -> None:
+    """Import SGLang's arguments of a server. Raises NotServed where that cannot be had here."""
+    if not _is_reference():
+        importlib.import_module(f"{__package__}.unserved").must_import("sglang.srt.server_args")
+
+
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
     """For a while SGLang may change this process's environment, as its arguments do."""
@@ -220,8 +226,9 @@ def settle(given: Mapping[str, Any], *, device: int) -> None:
 
     Some of SGLang's parts cannot be made before. The reference's can. Raises NotServed where nothing serves here.
     """
+    load_arguments()
     if not _is_reference():
-        _installed().settle(arguments(given), device=device)
+        _installed().settle(arguments(given, driven=False), device=device)
 
 
 def triton_runs() -> bool:

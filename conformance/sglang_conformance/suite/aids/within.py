@@ -30,7 +30,7 @@ def settle(device: Any) -> None:
 def unsettled() -> str:
     """What SGLang lacks here so that no process can be made one that serves; empty where nothing does."""
     try:
-        serving.load()
+        serving.load_arguments()
     except serving.NotServed as reason:
         return str(reason)
     return ""
@@ -43,7 +43,7 @@ def _settled(kind: str, index: int) -> Exception | None:
         with serving.surroundings(), tempfile.TemporaryDirectory(prefix="settled-") as folder:
             _LEG.checkpoint.write(Path(folder))
             serving.settle(_LEG.asked(folder, kind), device=index)
-    except serving.NotServed:
+    except ImportError:  # NotServed, or a package that settling wants
         return None
     except Exception as error:
         return error
