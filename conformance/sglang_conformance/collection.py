@@ -9,7 +9,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,19 @@ class Area(pytest.File):
                 yield CheckItem.from_parent(self, name=check.name, check=check, judge=judge)
 
 
+class Suite(pytest.Directory):
+    """The suite's folder. pytest's own collector would look at all that lies in it, once for each area asked for."""
+
+    def collect(self) -> Iterator[Area]:
+        """Its areas, in their order."""
+        for area in AREAS:
+            path = SUITE / f"{area}.py"
+            yield Area.from_parent(self, path=path, nodeid=f"{__package__}/suite/{path.name}")
+
+
 JUDGE = pytest.StashKey[Any]()
 
 
-def collector(path: Path, parent: pytest.Collector) -> Area | None:
-    """The collector of a file of the suite; None for any other file."""
-    if path.parent != SUITE or path.stem not in AREAS or path.suffix != ".py":
-        return None
-    nodeid = f"{__package__}/suite/{path.name}"
-    area: Area = Area.from_parent(parent, path=path, nodeid=nodeid)
-    return area
-
-
-def suite_arguments() -> Sequence[str]:
-    """The arguments that make pytest collect the whole suite, in its order."""
-    return [str(SUITE / f"{area}.py") for area in AREAS]
+def collector(path: Path, parent: pytest.Collector) -> Suite | None:
+    """The collector of the suite's folder; None for any other."""
+    return Suite.from_parent(parent, path=path) if path == SUITE else None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -160,7 +160,7 @@ def _runs_its_own_tests(config: pytest.Config) -> bool:
 def _take_over_arguments(config: pytest.Config) -> None:
     """With no path given, run the suite and nothing else, whatever a project's ``testpaths`` say."""
     if config.args_source != pytest.Config.ArgsSource.ARGS:
-        config.args[:] = collection.suite_arguments()
+        config.args[:] = [str(collection.SUITE)]
         config.option.tbstyle = "no"  # the closing summary tells failures, each once, the root first
         config.option.reportchars = ""
 
@@ -168,12 +168,10 @@ def _take_over_arguments(config: pytest.Config) -> None:
 class Collection:
     """The hooks that every pytest process of the run needs."""
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> Generator[None, Any, Any]:
-        """Files of the suite have a collector of their own, and no other."""
-        found = yield
-        area = collection.collector(file_path, parent)
-        return found if area is None else [area]
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """The suite's folder has a collector of its own, and no other."""
+        return collection.collector(path, parent)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
