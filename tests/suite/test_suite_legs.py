@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from sglang_conformance.hosts.serving import NotServed
 from sglang_conformance.journey.leg import Leg
 from sglang_conformance.suite import expect
+from sglang_conformance.suite.serving import legs
 from sglang_conformance.suite.serving.legs import each
 
 LEGS = (Leg("llama"), Leg("latent"), Leg("mixtral"))
@@ -50,6 +52,27 @@ def test_leg_that_was_not_reached_is_raised_once_the_others_are_judged() -> None
         each(LEGS, judge(llama=expect.NotReached("born elsewhere"), mixtral=_violation()))
     with pytest.raises(expect.NotReached, match="born elsewhere"):
         each(LEGS, judge(llama=expect.NotReached("born elsewhere"), latent=NotServed("it lacks cutlass")))
+
+
+class Store:
+    """A store as torch's: at the ports of ``chosen`` in turn; those of ``gone`` it looks for in vain, once."""
+
+    chosen: list[int]
+    gone: set[int]
+
+    def __init__(self, host: str, port: int, **how: bool) -> None:
+        self.port = port or self.chosen.pop(0)
+        if port in self.gone:
+            self.gone.remove(port)
+            raise torch.distributed.DistNetworkError("address already in use")
+
+
+def test_store_that_torch_does_not_find_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "TCPStore", Store)
+    monkeypatch.setattr(Store, "chosen", [7, 8, 7], raising=False)
+    monkeypatch.setattr(Store, "gone", {7, 8}, raising=False)
+    assert legs._listening().port == 7
+    assert not Store.gone
 
 
 def _violation() -> expect.Violation:

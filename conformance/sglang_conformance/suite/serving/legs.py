@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from . import blaming
 
 MODELS = ("llama", "latent", "mixtral")
 PAGED = (("page_size", 16),)
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,20 @@ def _seat(member: Member) -> Iterator[Seat]:
 
 
 def _listening() -> Any:
-    """A store of torch's at a port that the system chooses, which listens for as long as it is held."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+    """A store of torch's at a port that the system chooses, which listens for as long as it is held, and which others
+    of this process find there.
 
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+    Torch keeps the first store that this process had at a port in mind, though it is gone. Where the system chooses
+    that port again, the new store is not found; looking for it has torch forget the old one.
+    """
+    from torch.distributed import DistNetworkError, TCPStore  # type: ignore[attr-defined]
+
+    for _ in range(_TRIES):
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+        with contextlib.suppress(DistNetworkError):
+            TCPStore("127.0.0.1", store.port, is_master=True, wait_for_workers=False, multi_tenant=True)
+            return store
+    raise RuntimeError(f"{_TRIES} times, a store of torch's was not found at its own port")
 
 
 def each(legs: Collection[Leg], judge: Callable[[Leg], object]) -> str:
