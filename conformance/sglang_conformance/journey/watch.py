@@ -160,7 +160,7 @@ class Watch:
         if rows is None:
             rows = next((each for each in (self._rows, self._last) if len(each) == value.shape[0]), None)
         if rows is not None and len(rows) == value.shape[0]:
-            own = plain(value.reshape(len(rows), -1))
+            own = plain(value).reshape(len(rows), -1)
             self._seen.append(Seen(module, output, own, rows, reduced, *_computing(by)))
 
 
@@ -196,7 +196,7 @@ def plain(tensor: Any) -> Array:
     """What a tensor on any device holds, as float64 on the host, in memory of its own."""
     import torch
 
-    on_host = tensor.detach().cpu()
+    on_host = tensor.cpu().detach()  # in this order the device has one thing to do
     array: Array = (on_host.float() if on_host.dtype == torch.bfloat16 else on_host).numpy().astype("float64")
     return array
 
