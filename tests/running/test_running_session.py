@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from sglang_conformance.blame import is_vendor, stack_in, vendor_line
 from sglang_conformance.certificate.model import Finding, Observation
 from sglang_conformance.hosts.serving import NotServed
 from sglang_conformance.hosts.story import STEPS, Story, _place, read
+from sglang_conformance.journey.launched import Launched
+from sglang_conformance.journey.leg import Leg
 from sglang_conformance.probes.result import Failure, Result, readable
-from sglang_conformance.session import finding_of, observe
+from sglang_conformance.session import Session, finding_of, observe
+from sglang_conformance.suite import journey_roles
 from sglang_conformance.suite.declare import Check
 
 KIT = Path(sglang_conformance.__file__).parent
@@ -71,6 +75,17 @@ def test_error_of_the_check_itself_blames_nobody() -> None:
     seen = observe(CHECK, Result(failure=raised(frames=(OURS,), traceback="Traceback ...")))
     assert (seen.outcome, seen.finding) == ("not-run", None)
     assert seen.message.startswith("the check itself failed: ValueError: no")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [("NotServed: it lacks gguf", "not-run"), ("NotCovered: it lacks gguf", "blocked")]
+)
+def test_record_that_could_not_be_made_here_is_not_run_or_blocks(error: str, outcome: str) -> None:
+    check = Check(journey_roles.__name__, "test_a_second_start_serves_the_same", "controller", ("JOUR-057",), line=7)
+    host = SimpleNamespace(contract=None, kind="installed")
+    run = SimpleNamespace(config=SimpleNamespace(subject=None, host=host), launched=Launched(Leg(), error=error))
+    seen = Session._judge_here(run, check)  # type: ignore[arg-type]
+    assert (seen.outcome, seen.message) == (outcome, "it lacks gguf")
 
 
 def test_module_that_the_reference_does_not_cover_blocks() -> None:
