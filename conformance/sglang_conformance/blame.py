@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _PACKAGES = ("torch", "numpy", "hypothesis", "pytest", "_pytest", "pluggy", "sglang")
+_PARTS = ("srt", "kernels", "jit_kernel")
+"""Of SGLang, also where it is installed from its sources (0.5.11 and 0.5.23)."""
 _STDLIB = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib")})
 _KIT = f"{Path(__file__).parent}{os.sep}"
 _REFERENCE = "sglang_reference"
@@ -33,7 +35,7 @@ def is_vendor(file: str) -> bool:
         home = next(place for place in ("site-packages", "dist-packages") if place in parts)
         package = parts[parts.index(home) + 1]
         return package.removesuffix(".py") not in (*_PACKAGES, _REFERENCE)
-    from_checkout = ("sglang", "srt") in itertools.pairwise(parts)  # SGLang installed from its sources
+    from_checkout = not {("sglang", part) for part in _PARTS}.isdisjoint(itertools.pairwise(parts))
     return not file.startswith(_STDLIB) and _REFERENCE not in parts and not from_checkout
 
 

@@ -67,6 +67,12 @@ class Subject:
         """The distribution that provides it; empty for a built-in platform."""
         return self.entry_point.distribution if self.entry_point else ""
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages that its entry points, and those that come with them, are in."""
+        modules = (point.value.partition(":")[0].strip() for point in (*self.entry_points, *self.siblings))
+        return frozenset(module.partition(".")[0] for module in modules)
+
     def world(self) -> World:
         """The world in which SGLang resolves to this platform."""
         selection: dict[str, str | None] = {

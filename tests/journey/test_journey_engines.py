@@ -105,6 +105,51 @@ def test_server_that_starts_keeps_its_processes_and_sockets_and_its_detokenizer_
         assert (found["children"], found["contexts"], found["alarm"]) == (1, ["open"], True)
 
 
+LOAD = """
+from sglang_conformance.journey import engines
+try:
+    engines.load({"acme"})
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+else:
+    print("loaded")
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "platform", "told"),
+    [
+        ("import acme.platform", "", "loaded"),
+        ("import acme.platform", "raise RuntimeError('no driver')", "RuntimeError: no driver"),
+        ("import sgl_kernel", "", "NotServed: "),
+        ("import library", "", "NotServed: "),
+    ],
+)
+def test_what_keeps_an_engine_from_being_imported_is_the_vendors_or_the_hosts(
+    tmp_path: Path, engine: str, platform: str, told: str
+) -> None:
+    """``library`` is another package that SGLang wants, of which the wrong version is here."""
+    home = "sglang/srt/entrypoints"
+    texts = {f"{home}/engine.py": engine, "acme/platform.py": platform, "library.py": "raise ValueError('taken')"}
+    for name, text in {**texts, "sglang/__init__.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name in ("server_args", "managers/scheduler", "models/registry"):
+        file = tmp_path / "sglang/srt" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env={"PYTHONPATH": import_path(tmp_path), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout.startswith(told)
+
+
 class Serving:
     """An engine whose answer is a coroutine's."""
 

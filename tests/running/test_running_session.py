@@ -149,6 +149,8 @@ def test_long_text_is_cut_in_the_middle(count: int, kept: int) -> None:
         ("/venv/lib/python3.11/site-packages/sglang_reference/environ.py", False),
         ("/home/me/project/reference/sglang_reference/environ.py", False),
         ("/home/me/sglang/python/sglang/srt/platforms/__init__.py", False),
+        ("/home/me/releases/0.5.23/sglang/kernels/ops/kvcache/cache_move.py", False),
+        ("/home/me/sglang/acme/kernels/device.py", True),
         (str(STDLIB / "threading.py"), False),
         (str(KIT / "suite" / "memory.py"), False),
         (f"{KIT}_acme/device.py", True),

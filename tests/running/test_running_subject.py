@@ -43,6 +43,7 @@ def test_plugin_is_found_with_all_that_comes_with_it(install: Install) -> None:
     assert [e.name for e in subject.siblings] == ["acme_hooks"]
     assert subject.requires == ("acme-sdk>=3",)
     assert "acme-plugin" in subject.providers
+    assert subject.packages == {"acme"}
 
 
 def test_plugin_in_a_wrong_group_is_found_but_not_registered(install: Install) -> None:

@@ -17,10 +17,9 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import Any, NoReturn, Protocol
 
-from ..blame import vendor_line
 from ..hosts import serving, serving_installed
 from ..probes.server import end_orphans
 from .attended import Attended, Hidden
@@ -37,15 +36,16 @@ class ServerFailed(RuntimeError):
     """A process of the server has told that it failed."""
 
 
-def load() -> None:
-    """Import what starts a server.
+def load(vendors: Collection[str]) -> None:
+    """Import what starts a server, which brings the platform to life.
 
-    Raises NotServed where SGLang lacks something here, and what the vendor's code raises meanwhile.
+    Raises NotServed where SGLang lacks something here, and what the vendor's code, in these packages, raises meanwhile.
     """
     try:
         importlib.import_module(MODULE)
     except Exception as error:
-        if not vendor_line([(frame.filename, frame.lineno, frame.name) for frame in extract_tb(error.__traceback__)]):
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+        if not {str(name).partition(".")[0] for name in frames} & set(vendors):
             serving.load(MODULE)
         raise
 

@@ -67,7 +67,7 @@ def launch(
     try:
         if entering is not None:
             enter(entering["kind"], entering["table"])
-            engines.load()
+            engines.load(subject.packages)
             before = observe()  # the threads of what SGLang imports are its own
         for _ in range(starts):
             launcher.serve()
