@@ -7,14 +7,21 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import bare, lacking
 
 STATE = "sglang.srt.distributed.parallel_state"
+
+_COMMUNICATORS = tuple(
+    f"sglang.srt.distributed.device_communicators.{name}" for name in ("custom_all_reduce", "pynccl")
+)
+"""What each group imports when it is made: in the reference that takes longer than all the rest of it."""
 
 # Our names of the sizes (the oracle's too): SGLang's parameters up to 0.5.20, its context's fields from 0.5.21.
 SIZES: Mapping[str, tuple[str, str]] = {
@@ -62,6 +69,10 @@ def load() -> None:
     """Import what the host's groups need, as far as it is here, so that no rank has to."""
     state()
     bare.load()
+    if "sglang_reference" in sys.modules:
+        for name in _COMMUNICATORS:
+            with contextlib.suppress(ImportError):  # a release that the reference does not cover in this
+                importlib.import_module(name)
 
 
 def state() -> Any:
