@@ -13,7 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from .suite.areas import LAUNCHING, SERVING
 
-_TOGETHER = tuple(f"suite/{area}.py" for area in sorted(SERVING | LAUNCHING))
+_EACH_ITS_OWN = frozenset({"journey_pressure"})  # each of their checks has servers that no other looks at
+_TOGETHER = tuple(f"suite/{area}.py" for area in sorted((SERVING | LAUNCHING) - _EACH_ITS_OWN))
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
