@@ -213,7 +213,7 @@ def test_a_worker_says_its_arguments_when_it_is_ready_and_when_it_ends(tmp_path:
 
 
 def test_a_native_thread_may_be_spared_by_its_name() -> None:
-    before, names, end = observe(), left.shared_memory(), _thread.allocate_lock()
+    before, end = observe(), _thread.allocate_lock()
     end.acquire()
 
     def run() -> None:
@@ -224,8 +224,8 @@ def test_a_native_thread_may_be_spared_by_its_name() -> None:
     _thread.start_new_thread(run, ())
     try:
         wait_until(lambda: any("ZMQbg/IO/0" in left._named(number) for number in os.listdir("/proc/self/task")))
-        seen = left.look(names, before, 0.0)["threads"]
-        spared = left.look(names, before, 0.0, ("ZMQbg/",))["threads"]
+        seen = left.look(before, 0.0, frozenset)["threads"]
+        spared = left.look(before, 0.0, frozenset, ("ZMQbg/",))["threads"]
         assert len(set(seen) - set(spared)) == 1
     finally:
         end.release()
@@ -239,20 +239,21 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def test_what_a_server_leaves_is_found_and_what_ends_is_not() -> None:
-    before, shared = observe(), left.shared_memory()
+    before = observe()
     event = threading.Event()
     thread = threading.Thread(target=event.wait, name="left over", daemon=True)
     thread.start()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        found = left.look(shared, before, 0.0)
+        found = left.look(before, 0.0, lambda: frozenset({"of-nobody-any-more"}))
+        assert found["shared memory"] == ["of-nobody-any-more"]
         assert "left over" in found["threads"]
         assert any(text.startswith(f"{process.pid}: ") for text in found["processes"])
     finally:
         event.set()
         thread.join()
         process.communicate(b"\n")
-    after = left.look(shared, before, 5.0)
+    after = left.look(before, 5.0, frozenset)
     assert not [text for text in after["processes"] if text.startswith(f"{process.pid}: ")]
     assert "left over" not in after["threads"]
 
