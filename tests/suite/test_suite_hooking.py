@@ -147,6 +147,22 @@ def test_import_lacks_a_package_where_sglangs_own_module_asked_for_it(module: st
     assert raised_in_sglang(caught.value) is expected
 
 
+@pytest.mark.parametrize(
+    ("body", "package", "expected"),
+    [
+        ("sglang.srt.configs", "transformers.auto", True),
+        ("sglang.srt.configs", "sglang.srt.configs.base", False),  # SGLang's modules met each other half imported
+        ("acme.pools", "transformers.auto", False),
+    ],
+)
+def test_package_that_is_another_than_sglang_wants_fails_its_import(body: str, package: str, expected: bool) -> None:
+    inner: dict[str, Any] = {"__name__": package}
+    exec("def register():\n    raise ValueError('already used')", inner)
+    with pytest.raises(ValueError, match="already used") as caught:
+        exec(compile("register()", body, "exec"), {"__name__": body, "register": inner["register"]})
+    assert raised_in_sglang(caught.value) is expected
+
+
 def of_a_table(limit: Any) -> Callable[..., Any]:
     def hook(*args: Any, scale: Any = limit, **kwargs: Any) -> Any:
         return limit, scale

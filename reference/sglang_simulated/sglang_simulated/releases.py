@@ -123,7 +123,7 @@ def admit(device_type: str) -> None:
     """Let SGLang load models onto the device: up to 0.5.12 it does so on those of a list alone."""
     try:
         from sglang.srt.configs.device_config import SUPPORTED_DEVICES
-    except ImportError:  # its models are not here
+    except Exception:  # its models are not here, or cannot be imported
         return
     if device_type not in SUPPORTED_DEVICES:
         SUPPORTED_DEVICES.append(device_type)

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ...contract.server_args import ServerArguments
-from .. import expect
+from ...hosts import serving
 from . import graph_settings
 from .server_args import table
 
@@ -50,9 +50,9 @@ def is_attention(value: Any, release: str) -> bool:
         return True
     try:
         from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS
-    except ImportError as error:
+    except Exception as error:  # a package that it wants may lack, or be another than it wants
         text = f"whether the attention backend {value!r} is registered cannot be seen on this host: {error}"
-        raise expect.NotCovered(text) from error
+        raise serving.lacking(text) from error
     return value in ATTENTION_BACKENDS
 
 

@@ -9,17 +9,22 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 
-def raised_in_sglang(error: ImportError) -> bool:
-    """Whether the import failed in a module of SGLang's, for something that is not SGLang's.
+def raised_in_sglang(error: BaseException) -> bool:
+    """Whether an import failed in a module of SGLang's, for something that is not SGLang's.
 
     One that lacks a part of SGLang itself is the plugin's: it asked for what is gone, or so early that SGLang's modules
-    met each other half imported.
+    met each other half imported. Another error than an ImportError is a package's that is here, and is not the one that
+    SGLang wants: it comes of that package, while a module of SGLang's is imported.
     """
-    if (error.name or "").partition(".")[0] == "sglang":
-        return False
-    innermost, trace = "", error.__traceback__
+    frames = []
+    trace = error.__traceback__
     while trace is not None:
         name = str(trace.tb_frame.f_globals.get("__name__", ""))
-        innermost = innermost if name.startswith(("importlib", "_frozen_importlib")) else name
+        if not name.startswith(("importlib", "_frozen_importlib")):
+            frames.append((name, trace.tb_frame.f_code.co_name))
         trace = trace.tb_next
-    return innermost.startswith("sglang.")
+    innermost = frames[-1][0] if frames else ""
+    if isinstance(error, ImportError):
+        return (error.name or "").partition(".")[0] != "sglang" and innermost.startswith("sglang.")
+    importing = any(name.startswith("sglang.") and code == "<module>" for name, code in frames)
+    return importing and not innermost.startswith("sglang.")

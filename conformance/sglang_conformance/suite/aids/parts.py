@@ -67,7 +67,7 @@ def attempt(call: str, action: Callable[[], Any], *, where: str = "", cause: str
         return expect.attempt(call, action, where=where, cause=cause).value
     except expect.Violation as violation:
         raised = violation.__context__
-        if isinstance(raised, ImportError) and raised_in_sglang(raised):
+        if raised is not None and raised_in_sglang(raised):
             raise serving.lacking(f"{call} cannot be seen on this host: {_told(raised)}") from violation
         if raised is not None and _innermost(raised) in _OF_A_SERVER:
             why = within.unsettled() or _told(raised)
