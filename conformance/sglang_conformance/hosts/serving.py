@@ -250,6 +250,8 @@ def serving(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: 
 @contextlib.contextmanager
 def _of_reference(server_args: Any, *, device: int, tp_rank: int, pp_rank: int, port: int) -> Iterator[Server]:
     place = _module("managers._places").publish(server_args, device, tp_rank, pp_rank)
+    # Of dozens of groups a few are used: gloo connects those when they are, and not all of them at the start.
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
     ports = SimpleNamespace(nccl_port=port, scheduler_input_ipc_name="")
     given = _module("managers._starting").rank_arguments(place)
     yield Server(_module("managers.scheduler").Scheduler(server_args, ports, **given))
