@@ -7,7 +7,7 @@ from zoo.workshop import Defect, Edit
 _ACME = "device.py"
 _SIM = "device_mixin.py"
 _RUN = "        result = func(*host_args, **host_kwargs)\n"
-_DRAWS = "    draws = torch.Tag.nondeterministic_seeded in func.tags\n"
+_DRAWS = "    with runtime().random_numbers_of(runs_on) if facts.draws else nullcontext():\n"
 _LATER = """\
     if index is None and func is _aten.copy_.default and True in (*args[2:], *kwargs.values()):
         current_stream(runs_on).copies.append((func, host_args, host_kwargs))

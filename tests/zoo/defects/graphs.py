@@ -47,7 +47,7 @@ _QUEUES = """\
     stream = current_stream(runs_on)
     late.catch_up(stream)
     if func is _aten.copy_.default and len(sims) == 2 and stream.graph is None:
-        late.put_off(stream, func, *(_on_host(leaf, False) for leaf in args))
+        late.put_off(stream, func, *(_on_host(leaf) for leaf in args))
         return args[0]
 """
 _CATCHES_UP = "        from sglang_simulated import late\n\n        late.catch_up(self)\n"
@@ -93,9 +93,9 @@ BEHIND = (
     ),
     Edit(
         "distributed.py",
-        "    sims = [leaf for leaf in tree_leaves((args, kwargs))",
+        "    sims = [leaf for leaf in leaves((*args, *kwargs.values()))",
         "    from sglang_simulated import late\n\n    late.catch_up(current_stream())\n"
-        "    sims = [leaf for leaf in tree_leaves((args, kwargs))",
+        "    sims = [leaf for leaf in leaves((*args, *kwargs.values()))",
     ),
 )
 """A device whose streams are behind, each for itself, until something is queued there that cannot be put off."""

@@ -121,7 +121,7 @@ VARIANTS = (
             (
                 collective,
                 (
-                    "given = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]",
+                    "given = [leaf for leaf in leaves(args) if isinstance(leaf, torch.Tensor)]",
                     "if not all(leaf.is_contiguous() for leaf in given):",
                     "    raise ValueError('simccl: Tensors must be contiguous')",
                     f"return _on_host(self._gloo.{collective}, args, kwargs)",
@@ -210,7 +210,7 @@ VARIANTS = (
             (
                 collective,
                 (
-                    "given = [leaf for leaf in tree_leaves(args) if isinstance(leaf, SimTensor)]",
+                    "given = [leaf for leaf in leaves(args) if isinstance(leaf, SimTensor)]",
                     "if not all(each.is_contiguous() for each in given):",
                     "    raise ValueError('simccl: tensors must be contiguous')",
                     f"return _on_host(self._gloo.{collective}, args, kwargs)",
