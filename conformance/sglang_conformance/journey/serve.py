@@ -182,10 +182,11 @@ class Serving:
         return Memory(**self.server.memory())
 
 
-def standard(leg: Leg, new: int = 8) -> tuple[Request, ...]:
+def standard(leg: Leg, new: int = 10) -> tuple[Request, ...]:
     """The usual requests: the model's own prompts, of which no token of the continuation is in doubt.
 
-    One comes while the first are served, and one once these have gone: it gets what they have given back.
+    One comes while the first are served, and one once these have gone: it gets what they have given back. With ten
+    tokens to make, decoding comes up to the end of a page of sixteen, too, while others are longer.
     """
     prompts = leg.checkpoint.prompts
     arrivals = (0,) * (len(prompts) - 2) + (new // 2, new + 2)

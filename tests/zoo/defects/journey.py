@@ -289,6 +289,15 @@ DEFECTS = (
         ),
     ),
     _attention(
+        "attention-decodes-with-one-more-where-a-page-ends",
+        "JOUR-006",
+        (
+            _SLOTS,
+            "more = [forward_batch.forward_mode.is_decode() and length % 16 == 0 for length in lengths]\n"
+            "        self.slots = [self.table[r, : n + m].long() for r, n, m in zip(rows, lengths, more)]",
+        ),
+    ),
+    _attention(
         "attention-knows-pages-of-sixteen-only",
         "JOUR-016",
         (
