@@ -122,8 +122,8 @@ def test_company_changes_no_token(member: Member) -> str:
 @requirement("JOUR-015")
 @on_ranks(1, joined=False)
 def test_prompts_in_pieces_give_the_likeliest_tokens(member: Member) -> str:
-    leg = Leg("llama", arguments=PAGED).with_arguments({"chunked_prefill_size": 16})
-    return judging.all_is_right(served(member, leg))
+    legs = [Leg(model, arguments=PAGED).with_arguments({"chunked_prefill_size": 16}) for model in MODELS]
+    return each(legs, lambda leg: judging.all_is_right(served(member, leg)))
 
 
 @requirement("JOUR-016")

@@ -289,6 +289,17 @@ DEFECTS = (
         ),
     ),
     _attention(
+        "attention-ignores-what-was-prefilled-before-of-latents-alone",
+        "JOUR-015",
+        (
+            _SLOTS,
+            "latent = self.pool.get_key_buffer(0).shape[1] == 1\n"
+            "        parts = latent and not decodes\n"
+            "        starts = [(length - count) * parts for length, count in zip(lengths, new)]\n"
+            "        self.slots = [self.table[r, s:n].long() for r, s, n in zip(rows, starts, lengths)]",
+        ),
+    ),
+    _attention(
         "attention-decodes-with-one-more-where-a-page-ends",
         "JOUR-006",
         (
