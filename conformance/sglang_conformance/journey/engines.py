@@ -53,8 +53,8 @@ def load(vendors: Collection[str]) -> None:
 class Host(Protocol):
     """What is different between the hosts.
 
-    ``leaves`` is what may be left, by the kinds of
-    :mod:`.left`, through its own way to end a server; ``threads`` is how the names of threads begin that it leaves.
+    ``leaves`` is what may be left, by the kinds of :mod:`.left`, through its own way to end a server; ``threads`` is
+    how the names of threads begin that it leaves.
     """
 
     leaves: Collection[str]

@@ -60,10 +60,10 @@ class Launched:
     """Starts of one leg's server in one launching process.
 
     ``workers`` are the arguments of each scheduler's process as it ended, or was ready where it was killed, by its
-    number; ``stacks`` where each stood,
-    if it was there for long; ``left`` what was there after all starts and not before, by its kind; ``devices`` are
-    those that the launching process started. ``error`` is what the launching process raised, ``ended`` how it ended
-    where it did not answer; ``obstacle`` says why nothing was started, empty where it was.
+    number; ``stacks`` where each stood, if it was there for long; ``left`` what was there after all starts and not
+    before, by its kind; ``devices`` are those that the launching process started. ``error`` is what the launching
+    process raised, ``ended`` how it ended where it did not answer; ``obstacle`` says why nothing was started, empty
+    where it was.
     """
 
     leg: Leg
