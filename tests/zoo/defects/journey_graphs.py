@@ -165,4 +165,19 @@ DEFECTS = (
         of="sim",
         deadline=_DEADLINE,
     ),
+    Defect(
+        "every-third-replay-leaves-its-last-step-out",
+        "JOUR-033",
+        (
+            Edit(
+                "graphs.py",
+                "            for step in self._steps:\n                step.run()\n",
+                '            self._turn = getattr(self, "_turn", 0) + 1\n'
+                "            for step in self._steps if self._turn % 3 else self._steps[:-1]:\n"
+                "                step.run()\n",
+            ),
+        ),
+        of="sim",
+        deadline=_DEADLINE,
+    ),
 )
